@@ -1,0 +1,9 @@
+//! IO at the edge: each room opens a door or implements a port of `pep`.
+
+pub mod door;
+pub mod admin;
+pub mod backend;
+pub mod keys;
+pub mod journal;
+pub mod facts;
+pub mod reload;
