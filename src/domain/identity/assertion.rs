@@ -1,7 +1,7 @@
 //! What the gateway tells the backend about the caller: a short-lived JWT of its own.
 //!
-//! Promises: names user, tenant, request and decision, lives [`ASSERTION_LIFETIME_S`] seconds, and
-//! carries nothing of the client's token. Its `typ` keeps it from passing as an access token.
+//! Promises: names user, tenant, request and decision, lives for seconds, and carries nothing of
+//! the client's token. Its `typ` keeps it from passing as an access token.
 //! Minted by `pep` for `adapters::backend`; the sandbox checks it as a backend should.
 
 use std::sync::Arc;
@@ -16,8 +16,10 @@ use crate::domain::identity::token::{Issuer, verified};
 
 /// `typ` of an assertion.
 pub const ASSERTION_TYP: &str = "loopiq-assertion+jwt";
-/// Seconds an assertion lives: enough for one backend call, too short to be worth stealing.
+/// Seconds an assertion lives unless told otherwise: enough for one backend call, too short to be worth stealing.
 pub const ASSERTION_LIFETIME_S: i64 = 60;
+/// Longest life that a backend should believe in, whatever the gateway was told to mint.
+pub const ASSERTION_LIFETIME_MAX_S: i64 = 300;
 
 /// The claims of an assertion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub fn verify_assertion(
     let mut settings = IssuerSettings::new("gateway", iss, aud);
     settings.algs = vec![Alg::EdDsa];
     settings.require_typ = Some(ASSERTION_TYP.to_owned());
-    settings.lifetime_max_s = Some(ASSERTION_LIFETIME_S);
+    settings.lifetime_max_s = Some(ASSERTION_LIFETIME_MAX_S);
     let issuer = Issuer { settings: Arc::new(settings), keys: Some(Arc::clone(keys)) };
     let (_, claims) = verified(token, &[issuer], now)?;
     let seconds = |claim: &'static str| claims.get(claim).and_then(Value::as_i64).ok_or(AuthFault::MissingClaim(claim));

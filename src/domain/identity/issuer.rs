@@ -47,7 +47,7 @@ impl Alg {
 pub struct ClaimMap {
     /// Who the user is; a string, required.
     pub user: String,
-    /// Organisations; an array of strings.
+    /// Organisations; an array of strings, or one string.
     pub tenants: String,
     /// The active organisation; a string.
     pub active_tenant: String,
@@ -101,7 +101,7 @@ pub struct IssuerSettings {
     pub lifetime_max_s: Option<i64>,
     /// Longest token in bytes.
     pub token_bytes_max: usize,
-    /// Tenants this issuer may vouch for; empty means any. Required for service accounts.
+    /// Tenants this issuer may vouch for, such as those of a service account; empty means any.
     pub tenants_allowed: Vec<String>,
 }
 
@@ -162,11 +162,6 @@ impl IssuerSettings {
             !(256..=64 * 1024).contains(&self.token_bytes_max),
             "token_bytes_max",
             "must lie between 256 B and 64 KiB",
-        );
-        fault(
-            self.kind == AuthMethod::ServiceAccount && self.tenants_allowed.is_empty(),
-            "tenants_allowed",
-            "is empty; a service account issuer needs the list of tenants it may act for",
         );
         fault(
             self.tenants_allowed.iter().any(|tenant| !is_tenant_id(tenant)),

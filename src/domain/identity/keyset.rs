@@ -115,7 +115,8 @@ impl KeySet {
         if bytes.len() > JWKS_BYTES_MAX {
             return Err(KeyFault::TooLarge);
         }
-        let set = strict::object(bytes).ok_or(KeyFault::Malformed("not a JSON object without duplicate members"))?;
+        let set = strict::object(bytes, JWKS_BYTES_MAX)
+            .ok_or(KeyFault::Malformed("not a JSON object without duplicate members"))?;
         let Some(Value::Array(items)) = set.get("keys") else {
             return Err(KeyFault::Malformed("`keys` is not an array"));
         };

@@ -108,14 +108,14 @@ impl<'a> Unverified<'a> {
             .and_then(|rest| rest.strip_suffix('.'))
             .ok_or(AuthFault::Malformed("not three parts"))?;
         let header = strict::decode(header)
-            .and_then(|bytes| strict::object(&bytes))
+            .and_then(|bytes| strict::object(&bytes, bearer.len()))
             .ok_or(AuthFault::Malformed("the header is not base64url of a JSON object"))?;
         let (alg, kid, typ) = read_header(&header)?;
         if signature.is_empty() || strict::decode(signature).is_none() {
             return Err(AuthFault::Malformed("the signature is not base64url"));
         }
         let claims = strict::decode(payload)
-            .and_then(|bytes| strict::object(&bytes))
+            .and_then(|bytes| strict::object(&bytes, bearer.len()))
             .ok_or(AuthFault::Malformed("the claims are not base64url of a JSON object"))?;
         Ok(Self { alg, kid, typ, claims, message, signature })
     }
@@ -288,8 +288,12 @@ fn names(value: Option<&Value>, field: &'static str) -> Result<Vec<String>, Auth
     Ok(names)
 }
 
+/// An array of tenant ids, or one id. WHY a bare string is safe: the grammar of ids has no separator.
 fn tenants(value: Option<&Value>) -> Result<Vec<String>, AuthFault> {
-    let tenants = names(value, "tenants")?;
+    let tenants = match value {
+        Some(Value::String(only)) => vec![only.clone()],
+        other => names(other, "tenants")?,
+    };
     if tenants.iter().all(|tenant| is_tenant_id(tenant)) { Ok(tenants) } else { Err(AuthFault::BadClaim("tenants")) }
 }
 
