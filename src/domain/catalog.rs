@@ -396,3 +396,6 @@ pub struct RouteRequest {
     /// How long the backend may take.
     pub timeout: Duration,
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,7 @@ use super::raw::RawTool;
 use super::template::Segment;
 use super::template::Template;
 use super::text;
+use crate::domain::canonical;
 
 mod input;
 
@@ -75,7 +76,7 @@ pub(super) fn check(raw: &RawCatalog) -> Result<Catalog, Vec<CatalogFault>> {
     }
     shadows(&mut tools);
     let digests: Vec<&str> = tools.values().map(|tool| tool.digest.as_str()).collect();
-    let digest = digest(&json!(digests));
+    let digest = canonical::digest(digests.join("\n").as_bytes());
     Ok(Catalog { digest, tools: tools.into_iter().map(|(name, tool)| (name, Arc::new(tool))).collect() })
 }
 
@@ -96,10 +97,13 @@ fn tool(raw: &RawTool, default_backend: &str, faults: &mut Faults<'_>) -> Option
         faults.at("audit", "only a read may go unrecorded", "write `audit: durable`, or leave it out");
     }
     let (answerer, template) = answerer?;
+    let digest = canonical::digest_value(&json!({ "tool": raw, "backend": default_backend }));
+    if let Err(fault) = &digest {
+        faults.at("", fault.to_string(), "write such numbers smaller");
+    }
     if faults.found.len() > before {
         return None;
     }
-    let digest = digest(&json!({ "tool": raw, "backend": default_backend }));
     let mut tool = Tool {
         name: raw.name.clone(),
         title: raw.title.clone(),
@@ -119,7 +123,7 @@ fn tool(raw: &RawTool, default_backend: &str, faults: &mut Faults<'_>) -> Option
         lookup: raw.lookup.clone(),
         etag: raw.etag.clone(),
         best_effort_audit: raw.audit == Audit::BestEffort,
-        digest,
+        digest: digest.ok()?,
         compiled: Compiled {
             input: input_validator?,
             output,
@@ -236,7 +240,7 @@ fn route_of(
     };
     match (raw.effect, method) {
         (Effect::Read, "PUT" | "PATCH" | "DELETE") => {
-            faults.at("effect", format!("{method} is no read"), "write `effect: write`, or `admin`")
+            faults.at("effect", format!("{method} is no read"), "write `effect: write`, or `admin`");
         }
         (Effect::Write, "GET" | "HEAD") => faults.at("effect", format!("{method} is no write"), "write `effect: read`"),
         _ => {}
@@ -376,13 +380,6 @@ fn shadow(template: &Template, other: &Template) -> Option<BTreeMap<String, Stri
         }
     }
     (!values.is_empty()).then_some(values)
-}
-
-/// SHA-256 (hex) of a value's RFC 8785 form.
-fn digest(value: &Value) -> String {
-    let bytes = json_canon::to_vec(value).unwrap_or_default();
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
-    hash.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// Members of an object schema's `properties`.

@@ -153,3 +153,100 @@ fn put(tokens: &[Token], value: &mut Value, with: &Value) -> usize {
         (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn texts(pointer: &str, document: &Value) -> (Vec<Value>, bool, bool) {
+        let found = Pointer::parse(pointer).unwrap().find(document);
+        (found.values.into_iter().cloned().collect(), found.lacking, found.vacant)
+    }
+
+    #[test]
+    fn a_pointer_finds_what_rfc_6901_says_it_does() {
+        let document = json!({"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "m~n": 8, " ": 7, "01": 9});
+        for (pointer, value) in [
+            ("", document.clone()),
+            ("/foo", json!(["bar", "baz"])),
+            ("/foo/0", json!("bar")),
+            ("/", json!(0)),
+            ("/a~1b", json!(1)),
+            ("/c%d", json!(2)),
+            ("/m~0n", json!(8)),
+            ("/ ", json!(7)),
+            ("/01", json!(9)),
+        ] {
+            assert_eq!(texts(pointer, &document).0, [value], "{pointer}");
+        }
+        for pointer in ["/foo/00", "/foo/+1", "/foo/-", "/foo/2", "/nothing/x", "/foo/99999999999999999999999"] {
+            assert!(texts(pointer, &document).0.is_empty(), "{pointer}");
+        }
+        for bad in ["foo", "a/b", "/~", "/~2", "/a~", "#/foo"] {
+            assert!(Pointer::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_is_not_a_record_that_lacks_its_member() {
+        let at = "/items/*/tenant";
+        assert_eq!(texts(at, &json!({"items": []})), (vec![], false, true));
+        assert_eq!(texts(at, &json!({"items": null})), (vec![], false, true));
+        assert_eq!(texts(at, &json!({"items": [{"tenant": "a"}, {}]})), (vec![json!("a")], true, false));
+        assert_eq!(texts(at, &json!({"items": ["a"]})), (vec![], true, false));
+        assert_eq!(texts(at, &json!({"items": {"x": {"tenant": "a"}}})), (vec![json!("a")], false, false));
+        assert_eq!(texts(at, &json!({"rows": []})), (vec![], false, false));
+        assert_eq!(texts("/tenant", &json!([1])), (vec![], true, false));
+    }
+
+    fn document() -> impl Strategy<Value = Value> {
+        let leaf =
+            prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), "[ab~/*]{0,3}".prop_map(Value::from)];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::btree_map("[ab~/*]{0,2}", inner, 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Every place in a document, as a pointer.
+    fn places(value: &Value, at: &str, out: &mut Vec<String>) {
+        out.push(at.to_owned());
+        match value {
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(index, item)| places(item, &format!("{at}/{index}"), out))
+            }
+            Value::Object(members) => {
+                members.iter().for_each(|(name, member)| places(member, &format!("{at}/{}", escape(name)), out))
+            }
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pointer_without_a_star_agrees_with_serde_json(document in document()) {
+            let mut all = Vec::new();
+            places(&document, "", &mut all);
+            for place in all.iter().filter(|place| !place.split('/').any(|token| token == "*")) {
+                let pointer = Pointer::parse(place).unwrap();
+                prop_assert_eq!(pointer.find(&document).values, vec![document.pointer(place).unwrap()]);
+            }
+        }
+
+        #[test]
+        fn what_is_replaced_is_what_was_found(document in document(), pointer in "(/(\\*|a|b|0|1|~0|~1)){1,4}") {
+            let pointer = Pointer::parse(&pointer).unwrap();
+            let found = pointer.find(&document).values.len();
+            let mut changed = document.clone();
+            prop_assert_eq!(pointer.replace(&mut changed, &Value::from("mark")), found);
+            prop_assert!(pointer.find(&changed).values.iter().all(|value| *value == "mark"));
+            prop_assert_eq!(found == 0, changed == document);
+        }
+    }
+}

@@ -21,6 +21,7 @@ use super::template::Segment;
 use super::template::Template;
 use super::template::encode;
 use super::text::plain;
+use crate::domain::canonical;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Reason;
 use crate::domain::refusal::Refusal;
@@ -143,7 +144,9 @@ fn query(route: &Route, arguments: &Map<String, Value>) -> Result<Vec<(String, S
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => json_canon::to_string(value).ok(),
+        Value::Bool(_) | Value::Number(_) => {
+            canonical::canonical(value).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+        }
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
@@ -158,7 +161,7 @@ fn body(route: &Route, arguments: &Map<String, Value>, flag: Option<&DryRun>) ->
     if members.is_empty() && !bodied {
         return Ok(None);
     }
-    json_canon::to_vec(&Value::Object(members)).map(Some).map_err(|error| {
+    canonical::canonical(&Value::Object(members)).map(Some).map_err(|error| {
         let message = format!("the arguments have a number that JSON cannot carry exactly: {error}");
         invalid(vec![argument(message, "send such numbers as strings")])
     })
