@@ -6,6 +6,13 @@
 //! [`Permit`], and only this room (later `approval`) makes one. Never calls out, never reads a clock.
 //! Called by `pep`, `adapters::reload` and the policy commands.
 
+pub mod bundle;
+pub mod ruling;
+pub mod engine;
+mod ast;
+mod lint;
+mod probe;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
