@@ -48,7 +48,6 @@ use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
 use crate::pep::ports::Clock;
-use crate::pep::ports::Journal as _;
 use crate::pep::rules::Rules;
 use crate::pep::rules::RulesCell;
 
@@ -221,6 +220,12 @@ pub fn log(settings: &config::Log) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call in one process (tests) keeps the first.
     let _first_stays = if settings.json { builder.json().try_init() } else { builder.try_init() };
+}
+
+/// The time now, for commands: seconds since the Unix epoch.
+#[must_use]
+pub fn now_s() -> i64 {
+    SystemClock.now_ms().div_euclid(1000)
 }
 
 /// Where the rules of these settings come from.

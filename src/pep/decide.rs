@@ -104,7 +104,7 @@ impl Pep {
             Ok(target) => {
                 asked.record.called(&target.tool, target.via.as_ref().map(|via| via.name.as_str()), &target.arguments);
                 let fits = target.tool.validate(&target.arguments);
-                let foreign = || target.tool.foreign_tenant(&target.arguments, standing.tenant.as_str());
+                let foreign = || target.tool.foreign_tenant(&target.arguments, &standing.tenant);
                 match fits.err().or_else(foreign) {
                     None => {
                         mcp::headers::check_param_headers(&arrival.head, target.tool.offered_input(), &call.arguments)?;
