@@ -6,12 +6,19 @@
 //! [`Permit`], and only this room (later `approval`) makes one. Never calls out, never reads a clock.
 //! Called by `pep`, `adapters::reload` and the policy commands.
 
+pub mod bundle;
+pub mod ruling;
+pub mod engine;
+mod ast;
+mod lint;
+mod probe;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::domain::catalog::{Effect, Impact};
+use crate::domain::catalog::{Effect, Impact, Tool};
 use crate::domain::identity::AuthMethod;
 use crate::domain::refusal::Reason;
 
@@ -98,6 +105,20 @@ pub struct ToolFacts {
     pub impact: Impact,
     /// `METHOD /path/{var}`, or `gateway` for the gateway's own tools.
     pub route: String,
+}
+
+impl ToolFacts {
+    /// What a policy may know of this tool.
+    #[must_use]
+    pub fn of(tool: &Tool) -> Self {
+        Self {
+            name: tool.name.clone(),
+            family: tool.family.clone(),
+            effect: tool.effect,
+            impact: tool.impact,
+            route: tool.route_text(),
+        }
+    }
 }
 
 /// A verified approval.

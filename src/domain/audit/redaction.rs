@@ -1,0 +1,304 @@
+//! What may be written: sensitive fields and anything that looks like a credential are dropped.
+//!
+//! Promises: a dropped value leaves [`DROPPED`] in its place and its JSON pointer in a list, and
+//! nothing else: no digest of it, since an unkeyed digest of a short secret is the secret.
+//! Never lets through a credential that it was told of, wherever it stands.
+//! Called by the record when it becomes bytes, so that no field can go around it.
+
+use serde_json::Value;
+
+/// What stands where a value was dropped.
+pub const DROPPED: &str = "$dropped";
+
+/// Shorter credentials are not looked for: they would match by chance.
+const SECRET_BYTES_MIN: usize = 8;
+
+/// Members whose values are credentials whatever tool they are sent to; compared without case, `-` and `_`.
+const CREDENTIAL_NAMES: &[&str] = &[
+    "accesstoken",
+    "apikey",
+    "assertion",
+    "authorization",
+    "authtoken",
+    "bearertoken",
+    "clientassertion",
+    "clientsecret",
+    "cookie",
+    "credential",
+    "credentials",
+    "idtoken",
+    "passphrase",
+    "passwd",
+    "password",
+    "privatekey",
+    "proxyauthorization",
+    "refreshtoken",
+    "secret",
+    "sessiontoken",
+    "setcookie",
+    "token",
+    "xapikey",
+];
+
+/// The credentials that came with one request, so that their text can be found wherever it turns up.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<String>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Secrets {
+    /// The credentials to look for; what is too short to be one is left out.
+    #[must_use]
+    pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+        let mut kept: Vec<String> = secrets
+            .into_iter()
+            .map(|secret| secret.trim().to_owned())
+            .filter(|secret| secret.len() >= SECRET_BYTES_MIN)
+            .collect();
+        // The longest first, so that one secret inside another leaves no remainder.
+        kept.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self(kept)
+    }
+}
+
+/// Replaces every value that a pointer names (`*` stands for any member or item) and returns where they stood.
+pub fn drop_fields(value: &mut Value, at: &str, pointers: &[String]) -> Vec<String> {
+    let mut dropped = Vec::new();
+    for pointer in pointers {
+        let steps: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
+        drop_at(value, &steps, at.to_owned(), &mut dropped);
+    }
+    dropped
+}
+
+fn drop_at(value: &mut Value, steps: &[String], at: String, dropped: &mut Vec<String>) {
+    let Some((step, rest)) = steps.split_first() else {
+        if !value.is_null() && value.as_str() != Some(DROPPED) {
+            *value = Value::String(DROPPED.to_owned());
+            dropped.push(at);
+        }
+        return;
+    };
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members.iter_mut().filter(|(name, _)| step == "*" || *name == step) {
+                drop_at(member, rest, format!("{at}/{}", escape(name)), dropped);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                if step == "*" || *step == index.to_string() {
+                    drop_at(item, rest, format!("{at}/{index}"), dropped);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Removes everything that looks like a credential, or is one of `secrets`, and returns where it stood.
+pub fn scrub(value: &mut Value, at: &str, secrets: &Secrets) -> Vec<String> {
+    let mut dropped = Vec::new();
+    scrub_at(value, at, secrets, &mut dropped);
+    dropped
+}
+
+fn scrub_at(value: &mut Value, at: &str, secrets: &Secrets, dropped: &mut Vec<String>) {
+    match value {
+        Value::String(text) => {
+            if let Some(clean) = clean(text, secrets) {
+                *text = clean;
+                dropped.push(at.to_owned());
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                scrub_at(item, &format!("{at}/{index}"), secrets, dropped);
+            }
+        }
+        Value::Object(members) => {
+            let tainted: Vec<String> = members.keys().filter(|name| clean(name, secrets).is_some()).cloned().collect();
+            for name in tainted {
+                members.remove(&name);
+                members.insert(DROPPED.to_owned(), Value::String(DROPPED.to_owned()));
+                dropped.push(format!("{at}/{DROPPED}"));
+            }
+            for (name, member) in members.iter_mut() {
+                let at = format!("{at}/{}", escape(name));
+                if names_a_credential(name) && holds_something(member) {
+                    *member = Value::String(DROPPED.to_owned());
+                    dropped.push(at);
+                } else {
+                    scrub_at(member, &at, secrets, dropped);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Whether a member's value could be a credential at all, and has not been dropped already.
+fn holds_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) => false,
+        Value::String(text) => !text.is_empty() && text != DROPPED,
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => true,
+    }
+}
+
+fn names_a_credential(name: &str) -> bool {
+    let plain: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect::<String>().to_ascii_lowercase();
+    CREDENTIAL_NAMES.contains(&plain.as_str())
+}
+
+/// The text without credentials, or nothing when it has none.
+fn clean(text: &str, secrets: &Secrets) -> Option<String> {
+    let mut clean = text.to_owned();
+    for secret in &secrets.0 {
+        if clean.contains(secret.as_str()) {
+            clean = clean.replace(secret.as_str(), DROPPED);
+        }
+    }
+    if clean.contains("-----BEGIN") && clean.contains("PRIVATE KEY-----") {
+        DROPPED.clone_into(&mut clean);
+    }
+    clean = without_jwts(&clean);
+    for scheme in ["bearer", "basic", "dpop"] {
+        clean = without_scheme(&clean, scheme);
+    }
+    (clean != text).then_some(clean)
+}
+
+/// Replaces `eyJ….….…`: the compact form of a signed or encrypted JSON object.
+fn without_jwts(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, from)) = rest.find("eyJ").and_then(|at| rest.split_at_checked(at)) {
+        let end = from.find(|c: char| !is_token_char(c) || matches!(c, '+' | '/' | '~' | '=')).unwrap_or(from.len());
+        let Some((word, after)) = from.split_at_checked(end) else { break };
+        clean.push_str(before);
+        clean.push_str(if word.contains('.') && word.len() >= 16 { DROPPED } else { word });
+        rest = after;
+    }
+    clean.push_str(rest);
+    clean
+}
+
+/// Replaces what follows `Bearer `, `Basic ` or `DPoP ` when it is too odd to be a word of a sentence.
+fn without_scheme(text: &str, scheme: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, from)) = find_scheme(rest, scheme) {
+        clean.push_str(before);
+        let start = from.find(|c: char| c != ' ' && c != '\t').unwrap_or(from.len());
+        let (gap, tail) = from.split_at_checked(start).unwrap_or((from, ""));
+        let end = tail.find(|c: char| !is_token_char(c)).unwrap_or(tail.len());
+        let (word, after) = tail.split_at_checked(end).unwrap_or((tail, ""));
+        clean.push_str(gap);
+        clean.push_str(if looks_opaque(word) { DROPPED } else { word });
+        rest = after;
+    }
+    clean.push_str(rest);
+    clean
+}
+
+/// The text up to and with the scheme's name, and what follows it.
+fn find_scheme<'a>(text: &'a str, scheme: &str) -> Option<(&'a str, &'a str)> {
+    let at = text
+        .to_ascii_lowercase()
+        .match_indices(scheme)
+        .map(|(at, _)| at + scheme.len())
+        .find(|end| text.get(*end..).is_some_and(|after| after.starts_with([' ', '\t'])))?;
+    text.split_at_checked(at)
+}
+
+fn looks_opaque(word: &str) -> bool {
+    word.len() >= 12 && word.chars().any(|c| !c.is_ascii_lowercase() && c != '-' && c != '.')
+}
+
+/// RFC 6750 `b64token`.
+const fn is_token_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '+' | '/' | '=')
+}
+
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+fn unescape(step: &str) -> String {
+    step.replace("~1", "/").replace("~0", "~")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const JWT: &str = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
+
+    #[test]
+    fn a_sensitive_field_is_dropped_wherever_a_star_reaches_and_its_place_is_named() {
+        let mut value =
+            json!({"owner": {"email": "a@b"}, "tasks": [{"note": "x"}, {"note": null}, {"other": 1}], "a/b": {"~": 2}});
+        let pointers = ["/owner/email", "/tasks/*/note", "/a~1b/~0", "/nowhere/at/all"].map(str::to_owned);
+        let dropped = drop_fields(&mut value, "/arguments", &pointers);
+        assert_eq!(dropped, ["/arguments/owner/email", "/arguments/tasks/0/note", "/arguments/a~1b/~0"]);
+        assert_eq!(
+            value,
+            json!({"owner": {"email": DROPPED}, "tasks": [{"note": DROPPED}, {"note": null}, {"other": 1}], "a/b": {"~": DROPPED}})
+        );
+    }
+
+    #[test]
+    fn a_credential_is_removed_by_its_shape_by_its_name_and_by_its_text() {
+        let secrets = Secrets::new(["opaque-0123456789".to_owned(), "short".to_owned(), String::new()]);
+        for text in [
+            JWT.to_owned(),
+            format!("failed with {JWT}, sorry"),
+            format!("Authorization: Bearer {JWT}"),
+            "bearer  AbCdEf0123456789".to_owned(),
+            "ä Basic dXNlcjpwYXNzd29yZA== ü".to_owned(),
+            "see https://h/?t=opaque-0123456789&x=1".to_owned(),
+            "-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----".to_owned(),
+        ] {
+            let mut value = json!({ "note": text });
+            assert_eq!(scrub(&mut value, "", &secrets), ["/note"], "{text}");
+            let left = value.to_string();
+            for secret in ["eyJ", "AbCdEf", "dXNlcjpw", "opaque-0", "MC4CAQAw"] {
+                assert!(!left.contains(secret), "{left}");
+            }
+        }
+        let mut value =
+            json!({"Api-Key": "k", "client_secret": 12, "password": "", "token": ["t"], JWT: 1, "authorization": null});
+        scrub(&mut value, "", &secrets);
+        assert_eq!(
+            value,
+            json!({"Api-Key": DROPPED, "client_secret": DROPPED, "password": "", "token": DROPPED, DROPPED: DROPPED, "authorization": null})
+        );
+    }
+
+    #[test]
+    fn ordinary_words_stay_as_they_were_sent() {
+        for text in [
+            "bearer instruments, basic controls",
+            "Basic authentication is off",
+            "a short eyJ word",
+            "tokens expire",
+            "Bearer",
+            "basic ",
+        ] {
+            let mut value = json!({"note": text, "tokens": 3, "secretary": "x"});
+            assert!(scrub(&mut value, "", &Secrets::default()).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_never_print() {
+        assert_eq!(format!("{:?}", Secrets::new([JWT.to_owned()])), "***");
+    }
+}
