@@ -9,9 +9,12 @@
 pub mod bundle;
 pub mod ruling;
 pub mod engine;
+pub mod suite;
+pub mod cases;
 mod ast;
 mod lint;
 mod probe;
+mod obligations;
 
 use std::collections::BTreeMap;
 
@@ -139,6 +142,9 @@ pub struct Vote {
     pub user: String,
     /// Their organisation roles when they voted.
     pub roles: Vec<String>,
+    /// The teams they were in when they voted.
+    #[serde(default)]
+    pub teams: Vec<String>,
 }
 
 /// A call that the same caller made earlier in the same workflow.
@@ -192,7 +198,8 @@ pub struct Decision {
     /// What must be done if it goes on; one that the gateway cannot perform is a deny.
     #[serde(default)]
     pub obligations: Vec<Obligation>,
-    /// Names of visible tools; only read in the list phase.
+    /// Names of visible tools: in the list phase all that the caller may see, in the other phases
+    /// the called tool's name if the caller may see it. What is not here is as good as not there.
     #[serde(default)]
     pub visible: Vec<String>,
 }

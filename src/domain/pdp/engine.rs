@@ -39,8 +39,11 @@ const INSTRUCTIONS_MAX: usize = 200_000;
 
 /// Backstop in time. Loose, because a busy machine stops a thread for 50 ms now and then; it is the
 /// only bound that the interpreter has.
-const TIMER: ExecutionTimerConfig =
+pub(super) const TIMER: ExecutionTimerConfig =
     ExecutionTimerConfig { limit: Duration::from_secs(1), check_interval: NonZeroU32::new(64).unwrap() };
+
+/// How the interpreter says that rules contradict each other.
+const CONFLICTS: [&str; 3] = ["rule conflicts with", "not produce multiple outputs", "produced multiple outputs"];
 
 /// A bundle that is ready to decide. Cheap to clone and to share between threads.
 #[derive(Clone)]
@@ -217,7 +220,7 @@ impl Pdp {
                 let text = cause.to_string();
                 let fault = if cause.downcast_ref::<regorus::LimitError>().is_some() {
                     Fault::Budget
-                } else if text.contains("complete rules should not produce multiple outputs") {
+                } else if CONFLICTS.iter().any(|words| text.contains(words)) {
                     Fault::Conflict
                 } else {
                     Fault::Error
@@ -237,7 +240,7 @@ fn kind_of(cause: &VmError) -> Fault {
 }
 
 /// Runs `work` and turns a panic into words: built-ins are known to panic on odd arguments.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let words =
             panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -272,3 +275,6 @@ fn has_undefined(value: &regorus::Value) -> bool {
         regorus::Value::Null | regorus::Value::Bool(_) | regorus::Value::Number(_) | regorus::Value::String(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,8 +98,13 @@ fn fault_at(span: &Span, message: impl Into<String>, remedy: impl Into<String>) 
     BundleFault::new(span.source.get_path(), message, remedy).at(span.line, span.col)
 }
 
+/// A module's package as `data.a.b`.
+pub(super) fn package(module: &Module) -> String {
+    graph::View::new(module).package
+}
+
 /// The reference at the head of a rule.
-fn head_of(rule: &Rule) -> Option<ast::Chain<'_>> {
+pub(super) fn head_of(rule: &Rule) -> Option<ast::Chain<'_>> {
     let refr = match rule {
         Rule::Default { refr, .. } => refr,
         Rule::Spec { head, .. } => match head {
