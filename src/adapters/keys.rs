@@ -24,8 +24,6 @@ use crate::adapters::keys::issuer::HeldIssuer;
 use crate::adapters::keys::source::FETCH_TIMEOUT;
 use crate::adapters::keys::source::KeySource;
 use crate::adapters::keys::source::Reader;
-use async_trait::async_trait;
-
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::identity::issuer::IssuerSettings;
 use crate::domain::identity::keyset::KeySet;
@@ -233,13 +231,6 @@ fn check(config: &IssuerConfig) -> Result<(), KeysFault> {
     match config.source.fault(&config.settings, config.plain_http) {
         Some(words) => fault("keys", words),
         None => Ok(()),
-    }
-}
-
-#[async_trait]
-impl crate::pep::ports::Keys for Keys {
-    async fn principal(&self, bearer: &str, now_s: i64) -> Result<Arc<Principal>, AuthFault> {
-        Self::principal(self, bearer, now_s).await
     }
 }
 

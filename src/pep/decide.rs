@@ -206,7 +206,10 @@ impl Pep {
         };
         let sensitive = |tool: &str| rules.catalog.tool(tool).map(|tool| tool.sensitive.clone());
         asked.record.decided(&decided, sensitive);
-        asked.tell("decisionId", id);
+        // WHY: the decision that an answer names is the one about the call, not those around it.
+        if input.phase == Phase::Call || !asked.audit_meta.contains_key("decisionId") {
+            asked.tell("decisionId", id);
+        }
         asked.tell("policyRevision", rules.revision());
         ruling
     }
