@@ -31,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a connection may idle. Longer than any client keeps one pooled, so that it is the client who closes
 /// and never finds a connection closed under a write that it has just begun.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 
 /// Marks a response whose connection is reset instead.
 #[derive(Debug, Clone, Copy)]
