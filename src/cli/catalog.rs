@@ -212,3 +212,6 @@ fn show(name: &str, file: Option<&Path>, as_json: bool) -> Result<ExitCode, Comm
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,3 +185,26 @@ fn names_become_snake_case() {
         assert_eq!(operation::snake(text), name);
     }
 }
+
+#[test]
+fn the_stand_ins_document_imports_to_the_built_in_catalog() {
+    let (imported, catalog) = imported(&crate::sandbox::openapi().to_string(), true);
+    assert_eq!(catalog.lint(), Vec::new(), "{:#?}", imported.notes);
+    let built_in = Catalog::from_yaml(BUILT_IN).unwrap();
+    let names = |catalog: &Catalog| catalog.tools().map(|tool| tool.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&catalog), names(&built_in));
+    for (imported, built_in) in catalog.tools().zip(built_in.tools()) {
+        let name = &built_in.name;
+        assert_eq!(imported.route_text(), built_in.route_text(), "{name}");
+        assert_eq!((imported.effect, imported.impact), (built_in.effect, built_in.impact), "{name}");
+        assert_eq!((&imported.family, &imported.dry_run), (&built_in.family, &built_in.dry_run), "{name}");
+        assert_eq!((imported.idempotent, &imported.lookup), (built_in.idempotent, &built_in.lookup), "{name}");
+        assert_eq!(imported.etag, built_in.etag, "{name}");
+        assert_eq!(imported.tenant_fields, built_in.tenant_fields, "{name}");
+        let arguments = |tool: &Tool| -> BTreeSet<String> {
+            let names = tool.input.get("properties").and_then(Value::as_object);
+            names.into_iter().flat_map(|members| members.keys().cloned()).collect()
+        };
+        assert_eq!(arguments(imported), arguments(built_in), "{name}");
+    }
+}
