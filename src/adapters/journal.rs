@@ -10,6 +10,10 @@ mod disk;
 mod recover;
 mod writer;
 pub mod read;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
