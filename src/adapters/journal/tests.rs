@@ -52,26 +52,23 @@ fn segments(disk: &SimDisk) -> Vec<SegmentName> {
 }
 
 /// What `loopgate audit verify` would say.
-fn verify(disk: &SimDisk) -> Result<Summary, Finding> {
+fn verify(disk: &SimDisk) -> Result<Summary, Box<Finding>> {
     let notes = String::from_utf8(disk.content("checkpoints")).unwrap();
     let checkpoints: Vec<Checkpoint> =
         split_notes(&notes).0.iter().map(|note| Checkpoint::verify(note, &[signer(1).public()]).unwrap()).collect();
-    let run = || -> Result<Summary, Box<Finding>> {
-        let mut verifier = Verifier::new("w", &checkpoints)?;
-        let segments = segments(disk);
-        for (index, name) in segments.iter().enumerate() {
-            let next = segments.get(index + 1).filter(|next| next.epoch == name.epoch).map(|next| next.first);
-            verifier.begin(*name, next)?;
-            for piece in disk.content(&name.to_string()).split_inclusive(|b| *b == b'\n') {
-                match piece.strip_suffix(b"\n") {
-                    Some(line) => verifier.line(line)?,
-                    None => verifier.torn(piece)?,
-                }
+    let mut verifier = Verifier::new("w", &checkpoints)?;
+    let segments = segments(disk);
+    for (index, name) in segments.iter().enumerate() {
+        let next = segments.get(index + 1).filter(|next| next.epoch == name.epoch).map(|next| next.first);
+        verifier.begin(*name, next)?;
+        for piece in disk.content(&name.to_string()).split_inclusive(|b| *b == b'\n') {
+            match piece.strip_suffix(b"\n") {
+                Some(line) => verifier.line(line)?,
+                None => verifier.torn(piece)?,
             }
         }
-        verifier.finish(5_000)
-    };
-    run().map_err(|finding| *finding)
+    }
+    verifier.finish(5_000)
 }
 
 /// Request ids that count, in the order of the records.
@@ -171,7 +168,7 @@ fn an_acknowledged_record_survives_any_single_or_double_fault_and_a_crash() {
         for skip in 0..9 {
             for times in 1..=2 {
                 for cannot_cut in [false, true] {
-                    for keep in [0, 1, 700, usize::MAX] {
+                    for keep in [0, 700, usize::MAX] {
                         let story =
                             format!("{op:?} after {skip} x{times}, cannot cut: {cannot_cut}, crash keeps {keep}");
                         survive(op, skip, times, cannot_cut, keep, &story);
@@ -436,15 +433,36 @@ fn a_journal_says_what_keeps_it_from_opening() {
     assert!(Journal::open(bad, clock()).unwrap_err().to_string().contains("make the directory writable"));
 }
 
+/// Lets everyone pass or keeps everyone waiting.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    moved: std::sync::Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut closed = self.closed.lock().unwrap();
+        while *closed {
+            closed = self.moved.wait(closed).unwrap();
+        }
+    }
+
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.moved.notify_all();
+    }
+}
+
 /// A disk whose sync waits until the test lets it go on.
 struct Stuck {
     disk: SimDisk,
-    gate: Arc<Mutex<()>>,
+    gate: Arc<Gate>,
 }
 
 struct StuckSink {
     sink: Box<dyn super::disk::Sink>,
-    gate: Arc<Mutex<()>>,
+    gate: Arc<Gate>,
 }
 
 impl super::disk::Sink for StuckSink {
@@ -453,7 +471,7 @@ impl super::disk::Sink for StuckSink {
     }
 
     fn sync(&mut self) -> std::io::Result<()> {
-        drop(self.gate.lock().unwrap());
+        self.gate.pass();
         self.sink.sync()
     }
 }
@@ -494,7 +512,7 @@ impl Disk for Stuck {
 
 #[tokio::test]
 async fn a_stuck_disk_costs_a_caller_its_deadline_and_a_full_queue_nothing() {
-    let gate = Arc::new(Mutex::new(()));
+    let gate = Arc::new(Gate::default());
     let sim = SimDisk::default();
     let stuck = Stuck { disk: sim.clone(), gate: Arc::clone(&gate) };
     let dir = tempfile::tempdir().unwrap();
@@ -502,7 +520,7 @@ async fn a_stuck_disk_costs_a_caller_its_deadline_and_a_full_queue_nothing() {
     settings.queue = 2;
     settings.deadline = Duration::from_millis(1);
     let journal = Journal::open_on(stuck, settings, clock()).unwrap();
-    let held = gate.lock().unwrap();
+    gate.set(true);
     let mut faults = Vec::new();
     for n in 0..8 {
         faults.push(journal.append(request(&format!("stuck-{n}"))).await.unwrap_err());
@@ -510,7 +528,7 @@ async fn a_stuck_disk_costs_a_caller_its_deadline_and_a_full_queue_nothing() {
     assert_eq!(faults[0], JournalFault::Slow { deadline_ms: 1 });
     assert!(matches!(faults[7], JournalFault::Busy { .. }), "{faults:?}");
     assert!(journal.stats().busy > 0 && journal.stats().slow > 0, "{:?}", journal.stats());
-    drop(held);
+    gate.set(false);
     journal.close().unwrap();
     // What was taken is written all the same: late is better than never.
     let recorded = recorded(&sim);

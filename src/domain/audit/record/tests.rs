@@ -249,74 +249,83 @@ fn sensitive_fields_are_dropped_from_the_payload_the_decision_and_the_facts_and_
     }
 }
 
-/// A credential put into every field that anybody outside can put anything into.
+/// A record with the credential in every field that anybody outside can put anything into.
+fn tainted(secret: &str) -> Record {
+    let bearer = format!("Bearer {secret}");
+    let mut record = Record::open(Opened {
+        request_id: secret.to_owned(),
+        method: secret.to_owned(),
+        source: secret.to_owned(),
+        trace_id: secret.to_owned(),
+        span_id: secret.to_owned(),
+        parent_span_id: bearer.clone(),
+        ..opened()
+    });
+    let mut who = principal();
+    for field in [&mut who.user, &mut who.issuer] {
+        secret.clone_into(field);
+    }
+    who.client = Some(bearer.clone());
+    record.asked(secret, Era::V2025_11_25);
+    record.traced(secret, secret, secret);
+    record.caller(&who, None);
+    record.workflow(&bearer, &[secret.to_owned(), bearer.clone()]);
+    record.approved_by(secret);
+    record.keyed(secret, Some(secret));
+    record.called_unknown(secret);
+    record
+}
+
+/// The same for the tool, its arguments, the decision and the answer.
+fn taint_further(record: &mut Record, secret: &str, reasons: &[Reason]) {
+    let submitted = arguments(json!({
+        "title": secret, "nested": [{"deep": format!("x {secret} y")}], "authorization": "short",
+        secret: "as a name", "url": format!("https://h/p?access_token={secret}&x=1"),
+    }));
+    let mut own = tool(&[]);
+    for field in [&mut own.name, &mut own.family, &mut own.digest] {
+        secret.clone_into(field);
+    }
+    record.called(&own, Some(secret), &submitted);
+    let mut seen = input(submitted, Vec::new());
+    for field in [&mut seen.caller.user, &mut seen.caller.client, &mut seen.context.workflow] {
+        secret.clone_into(field);
+    }
+    seen.caller.permissions.push(format!("Bearer {secret}"));
+    let obligations = [Obligation::Limit { class: secret.to_owned() }];
+    let decided = Decided {
+        id: secret,
+        outcome: Outcome::Deny,
+        reasons,
+        obligations: &obligations,
+        input: &seen,
+        bundle_digest: secret,
+        data_digest: secret,
+        engine: secret,
+        instructions: None,
+    };
+    record.decided(&decided, |_| None);
+    let record_ids = vec![secret.to_owned()];
+    record.answered(Answered {
+        execution: Execution::Failed,
+        backend_status: None,
+        bytes: 0,
+        record_ids,
+        replayed: false,
+    });
+}
+
 #[test]
 fn a_token_never_reaches_a_line_whichever_field_it_is_put_into() {
     for secret in [JWT, OPAQUE] {
         let bearer = format!("Bearer {secret}");
-        let mut record = Record::open(Opened {
-            request_id: secret.to_owned(),
-            method: secret.to_owned(),
-            source: secret.to_owned(),
-            trace_id: secret.to_owned(),
-            span_id: secret.to_owned(),
-            parent_span_id: bearer.clone(),
-            ..opened()
-        });
-        let mut who = principal();
-        for field in [&mut who.user, &mut who.issuer] {
-            secret.clone_into(field);
-        }
-        who.client = Some(bearer.clone());
-        record.asked(secret, Era::V2025_11_25);
-        record.traced(secret, secret, secret);
-        record.caller(&who, None);
-        record.workflow(&bearer, &[secret.to_owned(), bearer.clone()]);
-        record.approved_by(secret);
-        record.keyed(secret, Some(secret));
-        record.called_unknown(secret);
-        let unknown = line(&record.clone().stage(Stage::Denied, 1_001));
-        let submitted = arguments(json!({
-            "title": secret, "nested": [{"deep": format!("x {secret} y")}], "authorization": "short",
-            secret: "as a name", "url": format!("https://h/p?access_token={secret}&x=1"),
-        }));
-        let mut own = tool(&[]);
-        for field in [&mut own.name, &mut own.family, &mut own.digest] {
-            secret.clone_into(field);
-        }
-        record.called(&own, Some(secret), &submitted);
-        let mut seen = input(submitted, Vec::new());
-        for field in [&mut seen.caller.user, &mut seen.caller.client, &mut seen.context.workflow] {
-            secret.clone_into(field);
-        }
-        seen.caller.permissions.push(bearer.clone());
+        let mut record = tainted(secret);
+        let mut lines = vec![line(&record.clone().stage(Stage::Denied, 1_001))];
         let reasons = [Reason::new(secret, secret, bearer.clone())];
-        let obligations = [Obligation::Limit { class: secret.to_owned() }];
-        record.decided(
-            &Decided {
-                id: secret,
-                outcome: Outcome::Deny,
-                reasons: &reasons,
-                obligations: &obligations,
-                input: &seen,
-                bundle_digest: secret,
-                data_digest: secret,
-                engine: secret,
-                instructions: None,
-            },
-            |_| None,
-        );
-        record.answered(Answered {
-            execution: Execution::Failed,
-            backend_status: None,
-            bytes: 0,
-            record_ids: vec![secret.to_owned()],
-            replayed: false,
-        });
-        let mut lines = vec![unknown];
+        taint_further(&mut record, secret, &reasons);
         for no in [
             No::from(Refusal::because(Code::BackendFailed, secret).with_reasons(reasons.to_vec()).detail(&bearer)),
-            No::from(Fault::new(400, -32600, bearer.clone()).with(json!({"code": secret}))),
+            No::from(Fault::new(400, -32600, bearer.clone()).with(json!({ "code": secret }))),
         ] {
             record.refused(&no);
             lines.push(line(&record.clone().stage(Stage::Denied, 1_002)));

@@ -65,7 +65,7 @@ impl Files {
         self.segments.iter().map(|(name, lines)| (*name, bytes(lines))).collect()
     }
 
-    fn verify(&self) -> Result<Summary, Finding> {
+    fn verify(&self) -> Result<Summary, Box<Finding>> {
         verify_raw(&self.raw(), &self.checkpoints)
     }
 
@@ -86,22 +86,19 @@ impl Files {
     }
 }
 
-fn verify_raw(segments: &[(SegmentName, Vec<u8>)], checkpoints: &[Checkpoint]) -> Result<Summary, Finding> {
-    let run = || -> Result<Summary, Box<Finding>> {
-        let mut verifier = Verifier::new("w", checkpoints)?;
-        for (index, (name, bytes)) in segments.iter().enumerate() {
-            let next = segments.get(index + 1).filter(|(next, _)| next.epoch == name.epoch).map(|(next, _)| next.first);
-            verifier.begin(*name, next)?;
-            for piece in bytes.split_inclusive(|b| *b == b'\n') {
-                match piece.strip_suffix(b"\n") {
-                    Some(line) => verifier.line(line)?,
-                    None => verifier.torn(piece)?,
-                }
+fn verify_raw(segments: &[(SegmentName, Vec<u8>)], checkpoints: &[Checkpoint]) -> Result<Summary, Box<Finding>> {
+    let mut verifier = Verifier::new("w", checkpoints)?;
+    for (index, (name, bytes)) in segments.iter().enumerate() {
+        let next = segments.get(index + 1).filter(|(next, _)| next.epoch == name.epoch).map(|(next, _)| next.first);
+        verifier.begin(*name, next)?;
+        for piece in bytes.split_inclusive(|b| *b == b'\n') {
+            match piece.strip_suffix(b"\n") {
+                Some(line) => verifier.line(line)?,
+                None => verifier.torn(piece)?,
             }
         }
-        verifier.finish(UNSIGNED_MS_MAX)
-    };
-    run().map_err(|finding| *finding)
+    }
+    verifier.finish(UNSIGNED_MS_MAX)
 }
 
 /// What somebody without the key can do to a line: change it and make it fit itself again.
@@ -130,7 +127,7 @@ fn one_byte_changed_anywhere_names_the_record() {
     let raw = files.raw();
     for (index, (name, bytes)) in raw.iter().enumerate() {
         let mut line = 0;
-        for at in 0..bytes.len() {
+        for (at, byte) in bytes.iter().enumerate() {
             let mut changed = raw.clone();
             changed[index].1[at] ^= if at % 2 == 0 { 0x01 } else { 0x80 };
             let finding =
@@ -138,7 +135,7 @@ fn one_byte_changed_anywhere_names_the_record() {
             assert!(matches!(finding.kind, Kind::Altered | Kind::Missing), "{finding:?}");
             assert_eq!(finding.seq, Some(name.first + line), "byte {at} of {name}: {finding:?}");
             assert_eq!(finding.epoch, name.epoch, "byte {at} of {name}: {finding:?}");
-            if bytes[at] == b'\n' {
+            if *byte == b'\n' {
                 line += 1;
             } else {
                 assert_eq!(finding.kind, Kind::Altered, "byte {at} of {name}: {finding:?}");
@@ -220,12 +217,12 @@ fn a_repeated_record_is_altered_and_named() {
 fn two_records_changing_places_are_altered_not_missing() {
     let files = Files::new();
     for (segment, (_, lines)) in files.segments.iter().enumerate() {
-        for line in 0..lines.len() - 1 {
+        for (line, bytes) in lines.iter().enumerate().take(lines.len() - 1) {
             let mut swapped = files.clone();
             swapped.segments[segment].1.swap(line, line + 1);
             let finding = swapped.verify().expect_err("two records were swapped");
             assert_eq!(finding.kind, Kind::Altered, "{finding:?}");
-            assert_eq!(finding.seq, Some(seq_of(&lines[line])), "{finding:?}");
+            assert_eq!(finding.seq, Some(seq_of(bytes)), "{finding:?}");
         }
     }
 }
