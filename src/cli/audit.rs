@@ -11,6 +11,14 @@ mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// `loopgate audit`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
 
 /// What to do with a journal.
 #[derive(Debug, clap::Subcommand)]
@@ -124,8 +132,20 @@ impl Stop {
     }
 }
 
+/// Runs the command.
+#[must_use]
+pub fn run(args: Args) -> ExitCode {
+    let Args { command } = args;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let code = run_to(&command, &mut out, &mut io::stderr().lock());
+    match out.flush() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(64),
+        _ => ExitCode::from(code),
+    }
+}
+
 /// Runs the command and gives its exit code.
-pub fn run(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+fn run_to(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let (outcome, failed) = match command {
         Command::Verify(args) => (verify::run(args, out), 64),
         Command::Query(args) => (query::run(args, out), 2),

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::atomic::AtomicI64;
 
 use super::sim::{Op, SimDisk};
+use super::writer::Now;
 use super::*;
 use crate::domain::audit::checkpoint::tests::signer;
 use crate::domain::audit::checkpoint::{Checkpoint, split_notes};

@@ -104,7 +104,7 @@ impl Scene {
 
 fn run_it(command: &Command) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = run(command, &mut out, &mut err);
+    let code = run_to(command, &mut out, &mut err);
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
