@@ -6,4 +6,5 @@ pub mod backend;
 pub mod keys;
 pub mod journal;
 pub mod facts;
+pub mod bundle;
 pub mod reload;
