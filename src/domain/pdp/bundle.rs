@@ -3,14 +3,15 @@
 //! Promises: what is in a [`Bundle`] was read as text, as YAML without duplicate keys, or as JSON;
 //! the same files give the same digests whatever order they came in; every fault is reported at
 //! once, with its place and what to do. Never reads a file and never compiles one: `pdp::lint` and
-//! `pdp::engine` do that next. Called by `adapters::bundle` and the policy commands.
+//! `pdp::engine` do that next. Called by `adapters::reload::bundle` and the policy commands.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::domain::canonical;
 
 /// Bytes that one file of a bundle may have; regorus' own bound, and far beyond what people edit.
 const FILE_BYTES_MAX: usize = 1_048_576;
@@ -104,8 +105,12 @@ impl Bundle {
             ));
         }
         let data = Value::Object(data.into_iter().collect::<Map<_, _>>());
-        match digest_of_data(&data) {
-            Err(fault) => faults.push(fault),
+        match canonical::digest_value(&data) {
+            Err(cause) => faults.push(BundleFault::new(
+                "",
+                format!("the data has no canonical form: {cause}"),
+                "keep integers in the data files within 2^53",
+            )),
             Ok(data_digest) if faults.is_empty() => {
                 let digest = digest_of_files(&policies);
                 return Ok(Self { files: policies, tests, data, digest, data_digest });
@@ -234,32 +239,12 @@ fn deeper_than(value: &Value, depth: usize) -> bool {
 
 /// Lengths stand before paths and texts, so that no two sets of files have the same bytes.
 fn digest_of_files(files: &[(String, String)]) -> String {
-    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut bytes = Vec::new();
     for part in files.iter().flat_map(|(path, text)| [path, text]) {
-        hash.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part.as_bytes());
+        bytes.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
     }
-    hex(hash.finish().as_ref())
-}
-
-fn digest_of_data(data: &Value) -> Result<String, BundleFault> {
-    let bytes = json_canon::to_vec(data).map_err(|cause| {
-        BundleFault::new(
-            "",
-            format!("the data has no canonical form: {cause}"),
-            "keep integers within 2^53 in the data files",
-        )
-    })?;
-    Ok(hex(digest::digest(&digest::SHA256, &bytes).as_ref()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ok = write!(text, "{byte:02x}").is_ok();
-        text
-    })
+    canonical::digest(&bytes)
 }
 
 #[cfg(test)]
