@@ -88,7 +88,7 @@ fn each_fault_is_told_with_its_place_and_a_remedy() {
     refuses("effect: write\nroute: POST /a", "tools[t].impact", "must state");
     refuses("effect: write\nimpact: low\nroute: GET /a", "tools[t].effect", "no write");
     refuses("effect: read\nroute: DELETE /a", "tools[t].effect", "no read");
-    refuses("effect: wrong\nroute: GET /a", "tools[t].effect", "");
+    refuses("effect: wrong\nroute: GET /a", "tools[t].effect", r#"none of "read", "write", "admin""#);
     refuses("effect: read\nroute: GET /a\ncolour: red", "tools[t].colour", "not known");
     refuses("effect: read\nroute: GET /a/{b}", "tools[t].input.properties.b", "required string");
 }

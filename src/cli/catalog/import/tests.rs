@@ -109,6 +109,8 @@ fn what_the_document_does_not_say_is_derived_or_guessed_on_the_safe_side() {
 fn what_cannot_be_sent_as_the_document_wants_is_left_out() {
     let (imported, catalog) = imported(PLAIN_30, false);
     left_out(&imported, "POST /api/v2/upload", "not JSON");
+    let about_upload = imported.notes.iter().filter(|note| note.at == "POST /api/v2/upload");
+    assert_eq!(about_upload.count(), 1, "what is left out needs one note");
     left_out(&imported, "POST /api/v2/choose", "several forms");
     left_out(&imported, "GET /api/v2/session", "cookie parameter `sid`");
     left_out(&imported, "POST /api/v2/clash/{name}", "two arguments");
