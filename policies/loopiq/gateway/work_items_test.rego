@@ -81,3 +81,15 @@ test_a_package_needs_a_story if {
 	d := decision with input as dry(object.remove(plan, ["parentStory"]))
 	codes(d.reasons) == {"work_item_parent_missing"}
 }
+
+test_tasks_that_are_no_list_have_no_titles if {
+	every tasks in [{"title": "x"}, "x", 3, null] {
+		d := decision with input as dry(object.union(plan, {"tasks": tasks}))
+		codes(d.reasons) == {"work_item_title_missing"}
+	}
+}
+
+test_a_task_that_is_no_task_lacks_a_title if {
+	d := decision with input as dry(object.union(plan, {"tasks": [7]}))
+	codes(d.reasons) == {"work_item_title_missing"}
+}
