@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use loopgate::adapters::bundle;
+use loopgate::adapters::reload::bundle;
 use loopgate::domain::catalog::Catalog;
 use loopgate::domain::identity::AuthMethod;
 use loopgate::domain::pdp::Caller;

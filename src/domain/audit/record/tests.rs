@@ -1,11 +1,13 @@
 //! What a record must carry, and what it must never carry.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::*;
 use crate::domain::audit::chain::Chain;
 use crate::domain::audit::redaction::DROPPED;
-use crate::domain::catalog::{Effect, Impact, Route};
+use crate::domain::catalog::{Catalog, Effect, Impact};
 use crate::domain::identity::AuthMethod;
 use crate::domain::pdp::{Caller, Context, EarlierCall, Phase, ToolFacts};
 use crate::domain::refusal::{Challenge, Code, Fault, Refusal};
@@ -31,34 +33,20 @@ fn principal() -> Principal {
 }
 
 fn tool(sensitive: &[&str]) -> Tool {
-    Tool {
-        name: "loopiq_create_work_item".to_owned(),
-        title: String::new(),
-        description: String::new(),
-        family: "work_item".to_owned(),
-        effect: Effect::Write,
-        impact: Impact::Low,
-        input: json!({}),
-        output: None,
-        answerer: Answerer::Route(Route {
-            backend: "loopiq".to_owned(),
-            method: "POST".to_owned(),
-            template: "/api/v1/work-items".to_owned(),
-            query: Vec::new(),
-            body: Vec::new(),
-            timeout: std::time::Duration::from_secs(1),
-        }),
-        tenant_fields: Vec::new(),
-        record_ids: Vec::new(),
-        tenant_arguments: Vec::new(),
-        sensitive: sensitive.iter().map(|pointer| (*pointer).to_owned()).collect(),
-        dry_run: None,
-        idempotent: true,
-        lookup: None,
-        etag: None,
-        best_effort_audit: false,
-        digest: "d1".repeat(32),
-    }
+    let catalog = json!({"schema": 1, "backend": "loopiq", "tools": [{
+        "name": "loopiq_create_work_item",
+        "title": "Create",
+        "description": "Creates a work item.",
+        "family": "work_item",
+        "effect": "write",
+        "impact": "low",
+        "route": "POST /api/v1/work-items",
+        "sensitive": sensitive,
+    }]});
+    let catalog = Catalog::from_yaml(&catalog.to_string()).unwrap();
+    let tool = Arc::clone(catalog.tool("loopiq_create_work_item").unwrap());
+    drop(catalog);
+    Arc::into_inner(tool).unwrap()
 }
 
 fn arguments(value: Value) -> Map<String, Value> {
@@ -188,7 +176,7 @@ fn an_outcome_carries_everything_that_users_were_promised() {
         ("/unmapped/loopgate/stage", json!("outcome")),
         ("/unmapped/loopgate/tool", json!("loopiq_create_work_item")),
         ("/unmapped/loopgate/via", json!("loopiq_invoke_route")),
-        ("/unmapped/loopgate/tool_digest", json!("d1".repeat(32))),
+        ("/unmapped/loopgate/tool_digest", json!(tool(&["/owner/email"]).digest)),
         ("/unmapped/loopgate/workflow", json!("wf-1")),
         ("/unmapped/loopgate/tool_chain", json!(["plan", "act"])),
         ("/unmapped/loopgate/approval_id", json!("apr-1")),
