@@ -6,5 +6,4 @@ pub mod backend;
 pub mod keys;
 pub mod journal;
 pub mod facts;
-pub mod bundle;
 pub mod reload;

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::Subcommand;
 
-use crate::adapters::bundle;
+use crate::adapters::reload::bundle;
 use crate::domain::catalog::Catalog;
 use crate::domain::pdp::ToolFacts;
 use crate::domain::pdp::bundle::Bundle;

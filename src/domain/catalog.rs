@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::domain::identity::Tenant;
 use crate::domain::mcp::ToolCall;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Reason;
@@ -322,12 +323,17 @@ impl Tool {
 
     /// The refusal for arguments that name another tenant than the call's.
     #[must_use]
-    pub fn foreign_tenant(&self, arguments: &Map<String, Value>, tenant: &str) -> Option<Refusal> {
+    pub fn foreign_tenant(&self, arguments: &Map<String, Value>, tenant: &Tenant) -> Option<Refusal> {
+        if self.compiled.tenant_arguments.is_empty() {
+            return None;
+        }
         let instance = Value::Object(arguments.clone());
         for pointer in &self.compiled.tenant_arguments {
-            let foreign = pointer.find(&instance).values.into_iter().any(|value| value.as_str() != Some(tenant));
+            let foreign =
+                pointer.find(&instance).values.into_iter().any(|value| value.as_str() != Some(tenant.as_str()));
             if foreign {
-                let message = format!("`{pointer}` names another tenant than `{tenant}`, which this call is made for");
+                let message =
+                    format!("`{pointer}` names another tenant than `{}`, which this call is made for", tenant.as_str());
                 let next = format!("leave `{pointer}` out, or choose that tenant in the `X-LoopIQ-Tenant` header");
                 return Some(Refusal::because(Code::TenantForbidden, message).then(next));
             }

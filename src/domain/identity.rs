@@ -145,4 +145,6 @@ pub fn is_tenant_id(id: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) mod forge;
+#[cfg(test)]
 mod tests;

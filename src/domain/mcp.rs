@@ -160,6 +160,20 @@ pub enum Ask {
     CallTool(ToolCall),
 }
 
+impl Ask {
+    /// The method, as the wire, metrics and audit records name it.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Discover => "server/discover",
+            Self::Initialize(_) => "initialize",
+            Self::Ping => "ping",
+            Self::ListTools { .. } => "tools/list",
+            Self::CallTool(_) => "tools/call",
+        }
+    }
+}
+
 /// A tool call as the client put it; nothing in it has been validated against a schema.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolCall {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::Args;
 use regex::Regex;
 
-use crate::adapters::bundle;
+use crate::adapters::reload::bundle;
 use crate::cli::policy::Place;
 use crate::cli::policy::PolicyFault;
 use crate::cli::policy::compile;

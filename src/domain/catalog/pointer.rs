@@ -219,10 +219,14 @@ mod tests {
         out.push(at.to_owned());
         match value {
             Value::Array(items) => {
-                items.iter().enumerate().for_each(|(index, item)| places(item, &format!("{at}/{index}"), out))
+                for (index, item) in items.iter().enumerate() {
+                    places(item, &format!("{at}/{index}"), out);
+                }
             }
             Value::Object(members) => {
-                members.iter().for_each(|(name, member)| places(member, &format!("{at}/{}", escape(name)), out))
+                for (name, member) in members {
+                    places(member, &format!("{at}/{}", escape(name)), out);
+                }
             }
             _ => {}
         }

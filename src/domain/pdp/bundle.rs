@@ -3,7 +3,7 @@
 //! Promises: what is in a [`Bundle`] was read as text, as YAML without duplicate keys, or as JSON;
 //! the same files give the same digests whatever order they came in; every fault is reported at
 //! once, with its place and what to do. Never reads a file and never compiles one: `pdp::lint` and
-//! `pdp::engine` do that next. Called by `adapters::bundle` and the policy commands.
+//! `pdp::engine` do that next. Called by `adapters::reload::bundle` and the policy commands.
 
 mod shape;
 

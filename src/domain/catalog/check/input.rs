@@ -123,7 +123,8 @@ pub(super) fn offered(tool: &Tool) -> Value {
     let generic = tool.answerer == Answerer::Gateway(OwnTool::InvokeRoute);
     let mut controls = Vec::new();
     if generic || tool.dry_run.is_some() {
-        controls.push(("dryRun", json!({ "type": "boolean", "description": "Only try it out: answers what would happen and changes nothing." })));
+        let text = "Only try it out: answers what would happen and changes nothing.";
+        controls.push(("dryRun", json!({ "type": "boolean", "description": text })));
     }
     if generic || tool.writes() {
         let text = "Makes the write happen once: send the same key again with the same arguments to get the first answer back.";
