@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::*;
-use crate::domain::pdp::Outcome;
 
 const BASE: &str = r#"package loopiq.gateway
 
@@ -97,6 +96,11 @@ fn each_form_that_the_machine_gets_wrong_goes_to_the_interpreter_and_is_decided_
         (
             "definitions that may disagree",
             "blocked := true if input.schema == 1\nblocked := false if input.phase == \"list\"\nallow if not blocked",
+            false,
+        ),
+        (
+            "definitions whose `else` may disagree",
+            "blocked if input.schema == 2\nelse := true\nblocked if input.schema == 3\nelse := false\nallow if not blocked",
             false,
         ),
         ("value from a loop", "first := x if some x in [1]\nallow if first == 1", true),
@@ -230,6 +234,35 @@ fn a_built_in_that_panics_is_a_deny_and_not_the_end() {
         assert_eq!((ruling.outcome(), ruling.fault()), (Outcome::Deny, Some(Fault::Error)), "{engine:?}");
     }
     assert_eq!(pdp.decide(&input("good")).outcome(), Outcome::Allow);
+}
+
+/// The virtual machine takes a rule that fails for one that says nothing, and so do OPA's users; for
+/// what changes something that is not good enough.
+#[test]
+fn a_rule_that_fails_instead_of_forbidding_forbids_every_write() {
+    let failing = [
+        "1 / input.arguments.zero == 1",
+        "count(input.arguments.n) > 1",
+        "to_number(\"x\") > 1",
+        "regex.match(\"[\", \"x\")",
+    ];
+    for failing in failing {
+        for rules in [
+            format!("blocked if {failing}\nallow if not blocked"),
+            format!("allow if not {failing}"),
+            format!("bad contains 1 if {failing}\nallow if count(bad) == 0"),
+            format!("blocked(x) if {{ x; {failing} }}\nallow if not blocked(input.schema)"),
+        ] {
+            let text = BASE.replace("allow if input.tool.name == \"good\"", &rules);
+            let pdp = Pdp::load(&bundle(&[("g.rego", &text)])).unwrap();
+            assert_eq!(pdp.engine(), Engine::Rvm, "{rules}");
+            let mut input = input("x");
+            input.arguments.insert("zero".to_owned(), json!(0));
+            input.tool.as_mut().unwrap().effect = Effect::Write;
+            let ruling = pdp.decide(&input);
+            assert_eq!(ruling.outcome(), Outcome::Deny, "{rules}: {ruling:?}");
+        }
+    }
 }
 
 #[test]

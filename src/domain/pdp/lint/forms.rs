@@ -102,6 +102,8 @@ fn constant(expr: &Expr) -> bool {
 struct Values {
     /// One per definition: its constant as written, or nothing when it is computed.
     given: Vec<Option<String>>,
+    /// The same for every `else`; they cannot contradict their own definition, but another one.
+    otherwise: Vec<Option<String>>,
     iterates: bool,
     at: Option<Span>,
 }
@@ -117,8 +119,9 @@ impl Values {
         let first = value_of(assign);
         let later = bodies.iter().skip(1);
         self.given.push(first.clone());
-        for body in later.clone().filter(|body| !body.is_else) {
-            self.given.push(body.assign.as_ref().map_or_else(|| first.clone(), |assign| value_of(Some(assign))));
+        for body in later.clone() {
+            let value = body.assign.as_ref().map_or_else(|| first.clone(), |assign| value_of(Some(assign)));
+            if body.is_else { self.otherwise.push(value) } else { self.given.push(value) }
         }
         let computed =
             first.is_none() || later.filter_map(|body| body.assign.as_ref()).any(|a| value_of(Some(a)).is_none());
@@ -127,9 +130,9 @@ impl Values {
 
     fn verdict(self) -> Option<BundleFault> {
         let at = self.at?;
-        let mut given = self.given.iter();
-        let first = given.next()?;
-        if given.any(|other| other.is_none() || other != first) {
+        let first = self.given.first()?;
+        let mut others = self.given.iter().skip(1).chain(&self.otherwise);
+        if self.given.len() > 1 && (first.is_none() || others.any(|other| other != first)) {
             let what = "a rule with several definitions, which could give several values";
             return Some(note(&at, what, "chain them with `else`, or make it a set with `contains`"));
         }
