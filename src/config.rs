@@ -1,1 +1,199 @@
-//! (room to come)
+//! The gateway's settings: a raw mirror of the file, then checked [`Settings`].
+//!
+//! Promises: every fault of a file is reported at once, each with its path and a remedy; unknown
+//! members are faults; relative paths are relative to the file; secrets are references to files.
+//! Never opens a socket and never reads a secret. Called by `app` and the commands.
+
+mod check;
+mod raw;
+mod units;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use check::load;
+pub use check::parse;
+pub use raw::RawBackend;
+pub use raw::RawClaims;
+pub use raw::RawConfig;
+pub use raw::RawIssuer;
+pub use raw::schema;
+
+use crate::domain::identity::AuthMethod;
+
+/// One thing wrong with a settings file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
+#[error("{path}: {message}; {remedy}")]
+pub struct ConfigFault {
+    /// Where in the file, as `backends[0].url`; the file itself when it cannot be read.
+    pub path: String,
+    /// What is wrong, in the user's own names.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Checked settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where MCP clients connect.
+    pub mcp: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    /// The URL that clients dial, the `resource` of RFC 9728. None: the MCP listener's own address.
+    pub public_url: Option<String>,
+    /// Hosts that a request may name besides the listener's own.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of browser clients that may call.
+    pub allowed_origins: Vec<String>,
+    /// Bounds on what strangers may send.
+    pub limits: Limits,
+    /// Who vouches for callers.
+    pub issuers: Vec<Issuer>,
+    /// Tools and routes.
+    pub catalog: PathBuf,
+    /// Folder with the policy bundle.
+    pub policy_dir: PathBuf,
+    /// How often policies, catalog and key files are looked at for changes.
+    pub reload_every: Duration,
+    /// Where calls go.
+    pub backends: Vec<Backend>,
+    /// The journal.
+    pub audit: Audit,
+    /// Folder with the gateway's own keys; made on first start.
+    pub keys_dir: PathBuf,
+    /// Tools per page of `tools/list`.
+    pub list_page: usize,
+    /// How long a client may keep a tool list.
+    pub list_ttl: Duration,
+    /// How long to wait for calls under way at a stop.
+    pub drain: Duration,
+    /// How to log.
+    pub log: Log,
+}
+
+/// Bounds on what strangers may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request body.
+    pub body_bytes: usize,
+    /// Nesting of a JSON document.
+    pub json_depth: usize,
+    /// Members and elements of a JSON document, all told.
+    pub json_members: usize,
+    /// Time for a whole request to arrive.
+    pub request_arrival: Duration,
+    /// Connections at once.
+    pub connections: usize,
+    /// Bytes of a backend's answer.
+    pub response_bytes: usize,
+}
+
+/// Who vouches for callers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Issuer {
+    /// Short name, for logs and metrics.
+    pub name: String,
+    /// Kind of credential.
+    pub kind: AuthMethod,
+    /// Exact `iss`.
+    pub issuer: String,
+    /// Accepted `aud` values.
+    pub audiences: Vec<String>,
+    /// Tenants that this issuer may vouch for; empty means any.
+    pub tenants: Vec<String>,
+    /// Accepted `alg` values.
+    pub algorithms: Vec<String>,
+    /// Where the keys are.
+    pub keys: KeySource,
+    /// How often keys are fetched.
+    pub refresh: Duration,
+    /// How long keys that cannot be refreshed stay good.
+    pub max_stale: Duration,
+    /// Tolerated clock difference.
+    pub leeway: Duration,
+    /// Claim names.
+    pub claims: RawClaims,
+    /// Scopes named in the RFC 9728 document.
+    pub scopes: Vec<String>,
+}
+
+/// Where an issuer's keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A JWKS file.
+    File(PathBuf),
+    /// A JWKS URL.
+    Url(String),
+    /// A file with a shared secret (HS256, LoopIQ-issued tokens only).
+    SecretFile(PathBuf),
+}
+
+/// Where calls go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    /// Name that the catalog uses.
+    pub name: String,
+    /// `http` or `https`.
+    pub tls: bool,
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Path prefix put before every route; empty or starting with `/`.
+    pub prefix: String,
+    /// Time to connect.
+    pub connect: Duration,
+    /// Idle connections kept.
+    pub pool: usize,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// How the gateway proves the caller to the backend.
+    pub propagation: Propagation,
+}
+
+/// How the gateway proves the caller to the backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Propagation {
+    /// A short-lived JWT signed by the gateway.
+    Assertion {
+        /// Its `aud`.
+        audience: String,
+        /// How long it is good.
+        lifetime: Duration,
+    },
+    /// A service credential from a file, sent as bearer.
+    Static {
+        /// The file.
+        secret_file: PathBuf,
+    },
+}
+
+/// The journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Folder of segments and checkpoints.
+    pub dir: PathBuf,
+    /// Name of this writer; unique among replicas that share a folder.
+    pub writer: String,
+    /// Name of the deployment, in every checkpoint.
+    pub deployment: String,
+    /// Bytes after which a segment is sealed.
+    pub segment_bytes: u64,
+    /// Records that may wait to be written.
+    pub queue: usize,
+    /// How long a call may wait for its record.
+    pub deadline: Duration,
+    /// Free bytes below which writes are refused.
+    pub low_water_bytes: u64,
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// Level or filter, as `info` or `loopgate=debug`.
+    pub filter: String,
+}

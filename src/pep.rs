@@ -1,1 +1,155 @@
-//! (room to come)
+//! THE SENTENCE. Policy enforcement point:
+//!
+//! receive → authenticate → resolve tenant → decide → (preview, approve) → remember → record
+//! intent → forward → inspect → settle → audit → answer
+//!
+//! Promises: no step is skipped and none is taken twice; nothing is sent without a permit; no
+//! record, no answer; what was sent on is carried to its end whether or not the client waits.
+//! Holds the order; each step's own work is in a room beside it. Never opens a socket.
+//! Called by `adapters::door` through [`arrival::Gate`].
+
+pub mod arrival;
+pub mod ports;
+pub mod rules;
+mod asked;
+mod receive;
+mod decide;
+mod act;
+mod answer;
+mod own;
+mod outbound;
+mod inflight;
+mod refused;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tracing::Instrument;
+use tracing::info_span;
+
+pub use inflight::InFlight;
+pub use outbound::Proof;
+pub use outbound::Propagation;
+pub use refused::Refused;
+
+use self::arrival::Answer;
+use self::arrival::Arrival;
+use self::arrival::Gate;
+use self::arrival::Progress;
+use self::asked::Asked;
+use self::asked::Reply;
+use self::ports::Backend;
+use self::ports::Clock;
+use self::ports::Facts;
+use self::ports::Journal;
+use self::ports::Keys;
+use self::rules::RulesCell;
+use crate::domain::canonical;
+use crate::domain::identity::Principal;
+use crate::domain::mcp::Ask;
+use crate::domain::mcp::Message;
+use crate::domain::mcp::ToolCall;
+use crate::domain::mcp::receive::DoorRules;
+use crate::domain::refusal::No;
+use crate::metrics::Metrics;
+
+/// Everything the sentence needs, complete at birth.
+pub struct Pep {
+    /// The rules in force.
+    pub rules: Arc<RulesCell>,
+    /// Who a token stands for.
+    pub keys: Arc<dyn Keys>,
+    /// The LoopIQ routes.
+    pub backend: Arc<dyn Backend>,
+    /// The audit journal.
+    pub journal: Arc<dyn Journal>,
+    /// What a caller did earlier in a workflow.
+    pub facts: Arc<dyn Facts>,
+    /// Time and fresh ids.
+    pub clock: Arc<dyn Clock>,
+    /// How callers are proven to backends.
+    pub propagation: Propagation,
+    /// Counters and timers.
+    pub metrics: Arc<Metrics>,
+    /// Plain settings.
+    pub settings: Settings,
+    /// Calls under way.
+    pub in_flight: InFlight,
+    /// How often refused credentials are recorded.
+    pub refused: Refused,
+}
+
+/// Plain settings of the sentence.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Hosts and origins that may be named.
+    pub door: DoorRules,
+    /// Bounds on the JSON of a request.
+    pub json: canonical::Limits,
+    /// Bounds on the JSON of a backend's answer.
+    pub answers: canonical::Limits,
+    /// Tools per page.
+    pub list_page: usize,
+    /// Milliseconds that a client may keep a list.
+    pub list_ttl_ms: u64,
+    /// The `resource` of RFC 9728: the URL that clients dial.
+    pub resource: String,
+    /// Issuers named there.
+    pub issuers: Vec<String>,
+    /// Scopes named there.
+    pub scopes: Vec<String>,
+}
+
+#[async_trait]
+impl Gate for Pep {
+    async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer {
+        if let Some(document) = self.document(&arrival.head) {
+            return document;
+        }
+        let mut asked = Asked::new(&arrival, progress, &*self.clock);
+        let span = info_span!("request", request.id = %asked.request_id);
+        let outcome = self.carry(&arrival, &mut asked).instrument(span).await;
+        self.close(asked, outcome).await // audit → answer
+    }
+}
+
+impl Pep {
+    /// One message, from its first byte to what is to be answered.
+    async fn carry(&self, arrival: &Arrival, asked: &mut Asked) -> Result<Reply, No> {
+        self.receive_head(arrival)?; // receive
+        let principal = self.authenticate(arrival, asked).await?; // authenticate
+        match self.receive_body(arrival, asked)? {
+            Message::Notification(notification) => Ok(self.notified(&principal, &notification)),
+            Message::Request(request) => match request.ask {
+                Ask::Discover => Ok(Reply::Discovered),
+                Ask::Initialize(_) => Ok(Reply::Initialized),
+                Ask::Ping => Ok(Reply::Pong),
+                Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()),
+                Ask::CallTool(call) => self.call(arrival, &principal, asked, call).await,
+            },
+        }
+    }
+
+    /// One tool call, step by step.
+    async fn call(
+        &self,
+        arrival: &Arrival,
+        principal: &Arc<Principal>,
+        asked: &mut Asked,
+        mut call: ToolCall,
+    ) -> Result<Reply, No> {
+        let _in_flight = self.in_flight.enter(principal, asked.id.as_ref(), &arrival.cancel);
+        asked.steer(arrival, &mut call)?;
+        let standing = self.resolve_tenant(arrival, principal, asked)?; // resolve tenant
+        let target = self.target(&standing, arrival, asked, &call)?;
+        let ruling = self.decide(&standing, asked, &target); // decide
+        let permit = self.permit(&standing, asked, ruling, target)?; // (preview, approve)
+        self.remember(&permit, asked); // remember
+        if arrival.cancel.is_raised() {
+            return Err(No::Cancelled);
+        }
+        self.intend(&permit, asked).await?; // record intent
+        let outcome = self.forward(&standing, &permit, asked).await?; // forward
+        self.inspect(&standing, &permit, asked, outcome) // inspect → settle
+    }
+}

@@ -350,6 +350,17 @@ impl Journal {
     }
 }
 
+#[async_trait::async_trait]
+impl crate::pep::ports::Journal for Journal {
+    async fn append(&self, record: Record) -> Result<AuditRef, JournalFault> {
+        Self::append(self, record).await
+    }
+
+    fn ready(&self, for_write: bool) -> Result<(), JournalFault> {
+        Self::ready(self, for_write)
+    }
+}
+
 /// A new Ed25519 key: PKCS#8 PEM, and the public key that belongs to it.
 pub fn generate_signing_key() -> Result<(String, PublicKey), JournalFault> {
     use base64::Engine;

@@ -5,9 +5,22 @@
 //! credential, keys and time, same answer. Never fetches a key and never reads a clock.
 //! Called by `pep` (tenant) and `adapters::keys` (authentication).
 
+pub mod fault;
+pub mod issuer;
+pub mod keyset;
+pub mod token;
+pub mod signing;
+pub mod assertion;
+pub mod metadata;
+pub mod dev;
+mod strict;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::domain::refusal::{Code, Refusal};
 
 /// How the caller proved who they are; policies see it as `input.caller.method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -61,3 +74,77 @@ impl Tenant {
         &self.0
     }
 }
+
+/// What is known of one issuer's keys, for `/readyz` and metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyHealth {
+    /// The issuer's name in the configuration.
+    pub issuer: String,
+    /// Ids of the keys in use; empty when there are none.
+    pub kids: Vec<String>,
+    /// Seconds since the keys were last read successfully; absent when they never were.
+    pub age_s: Option<u64>,
+    /// Why the last reading failed, if it did.
+    pub fault: Option<String>,
+}
+
+/// Finds the organisation that a call is made for, and refuses one that the token does not carry.
+///
+/// Order: what the request names (`X-LoopIQ-Tenant` header, `_meta["com.loopiq/tenant"]`), the
+/// token's active tenant, the token's only tenant.
+pub fn resolve_tenant(principal: &Principal, header: Option<&str>, meta: Option<&str>) -> Result<Tenant, Refusal> {
+    let named = match (header, meta) {
+        (Some(header), Some(meta)) if header != meta => return Err(disagreement(header, meta)),
+        (Some(named), _) | (None, Some(named)) => Some(named),
+        (None, None) => None,
+    };
+    if principal.tenants.is_empty() {
+        return Err(Refusal::because(Code::TenantForbidden, "the token carries no tenant")
+            .then("get a token that carries the tenant you work for"));
+    }
+    let chosen = match (named.or(principal.active_tenant.as_deref()), principal.tenants.as_slice()) {
+        (Some(chosen), _) => chosen,
+        (None, [only]) => only.as_str(),
+        (None, several) => return Err(undecided(several)),
+    };
+    if !is_tenant_id(chosen) {
+        return Err(Refusal::because(Code::TenantForbidden, "the tenant named is not a tenant id"));
+    }
+    if !principal.tenants.iter().any(|tenant| tenant == chosen) {
+        return Err(Refusal::because(
+            Code::TenantForbidden,
+            format!("tenant `{chosen}` is not among the token's tenants"),
+        ));
+    }
+    Ok(Tenant(chosen.to_owned()))
+}
+
+fn disagreement(header: &str, meta: &str) -> Refusal {
+    let words = if is_tenant_id(header) && is_tenant_id(meta) {
+        format!("the `X-LoopIQ-Tenant` header names `{header}` and `_meta[\"com.loopiq/tenant\"]` names `{meta}`")
+    } else {
+        "the `X-LoopIQ-Tenant` header and `_meta[\"com.loopiq/tenant\"]` disagree".to_owned()
+    };
+    Refusal::because(Code::TenantForbidden, words).then("name one tenant, or the same one in both places")
+}
+
+fn undecided(tenants: &[String]) -> Refusal {
+    let quoted: Vec<String> = tenants.iter().map(|tenant| format!("`{tenant}`")).collect();
+    Refusal::because(
+        Code::TenantRequired,
+        format!("the token carries more than one tenant and none was chosen: {}", quoted.join(", ")),
+    )
+    .with("tenants", tenants.iter().cloned().map(Value::String).collect::<Vec<_>>())
+}
+
+/// Whether `id` may name an organisation: 1 to 128 of `A-Z a-z 0-9 _ . : -`.
+#[must_use]
+pub fn is_tenant_id(id: &str) -> bool {
+    (1..=128).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-'))
+}
+
+#[cfg(test)]
+pub(crate) mod forge;
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,26 @@
 //! Called by `pep`; strict JSON comes from `domain::canonical`. Follows MCP 2026-07-28 and
 //! 2025-11-25, 2025-06-18, 2025-03-26.
 
+use std::fmt;
+
+use serde::Serialize;
 use serde_json::{Map, Value};
+
+pub mod receive;
+pub mod headers;
+pub mod controls;
+pub mod trace;
+pub mod reply;
+pub mod cursor;
+
+/// The modern revision served.
+pub const MODERN: &str = "2026-07-28";
+
+/// Key of the audit reference in a result's `_meta`.
+pub const AUDIT_META: &str = "com.loopiq/audit";
+
+/// Key of a refusal in a result's `_meta`.
+pub const ERROR_META: &str = "com.loopiq/error";
 
 /// What the HTTP request line and headers said; names are lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +36,18 @@ pub struct Head {
     pub path: String,
     /// Every header in order of arrival, names in lower case. Values that are not UTF-8 are kept lossily.
     pub headers: Vec<(String, String)>,
+}
+
+impl RequestId {
+    /// A string or a safe integer; nothing else identifies a request.
+    #[must_use]
+    pub fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(Self::Text(text.clone())),
+            Value::Number(number) => number.as_i64().map(Self::Number),
+            _ => None,
+        }
+    }
 }
 
 impl Head {
@@ -45,8 +76,43 @@ pub enum Era {
     Modern,
 }
 
-/// A JSON-RPC request id: a string or an integer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+impl Era {
+    /// The legacy revisions served, newest first.
+    pub const LEGACY: [Self; 3] = [Self::V2025_11_25, Self::V2025_06_18, Self::V2025_03_26];
+
+    /// The revision as it stands on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2025_03_26 => "2025-03-26",
+            Self::V2025_06_18 => "2025-06-18",
+            Self::V2025_11_25 => "2025-11-25",
+            Self::Modern => MODERN,
+        }
+    }
+
+    /// The legacy revision of that name.
+    #[must_use]
+    pub fn legacy(version: &str) -> Option<Self> {
+        Self::LEGACY.into_iter().find(|era| era.as_str() == version)
+    }
+
+    /// Whether this is a revision without `initialize`.
+    #[must_use]
+    pub fn is_modern(self) -> bool {
+        self == Self::Modern
+    }
+}
+
+impl fmt::Display for Era {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A JSON-RPC request id, or a progress token: a string or an integer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
 pub enum RequestId {
     /// A number.
     Number(i64),
@@ -94,6 +160,20 @@ pub enum Ask {
     CallTool(ToolCall),
 }
 
+impl Ask {
+    /// The method, as the wire, metrics and audit records name it.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Discover => "server/discover",
+            Self::Initialize(_) => "initialize",
+            Self::Ping => "ping",
+            Self::ListTools { .. } => "tools/list",
+            Self::CallTool(_) => "tools/call",
+        }
+    }
+}
+
 /// A tool call as the client put it; nothing in it has been validated against a schema.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolCall {
@@ -111,6 +191,8 @@ pub enum Notification {
         /// The request to give up.
         request_id: RequestId,
     },
-    /// Anything else; accepted and dropped.
+    /// Anything else, by its method; accepted and dropped.
     Other(String),
+    /// An answer to a request that this server never sent, legacy; accepted and dropped.
+    StrayAnswer,
 }

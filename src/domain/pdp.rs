@@ -6,12 +6,22 @@
 //! [`Permit`], and only this room (later `approval`) makes one. Never calls out, never reads a clock.
 //! Called by `pep`, `adapters::reload` and the policy commands.
 
+pub mod bundle;
+pub mod ruling;
+pub mod engine;
+pub mod suite;
+pub mod cases;
+mod ast;
+mod lint;
+mod probe;
+mod obligations;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::domain::catalog::{Effect, Impact};
+use crate::domain::catalog::{Effect, Impact, Tool};
 use crate::domain::identity::AuthMethod;
 use crate::domain::refusal::Reason;
 
@@ -100,6 +110,20 @@ pub struct ToolFacts {
     pub route: String,
 }
 
+impl ToolFacts {
+    /// What a policy may know of this tool.
+    #[must_use]
+    pub fn of(tool: &Tool) -> Self {
+        Self {
+            name: tool.name.clone(),
+            family: tool.family.clone(),
+            effect: tool.effect,
+            impact: tool.impact,
+            route: tool.route_text(),
+        }
+    }
+}
+
 /// A verified approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ApprovalFacts {
@@ -118,6 +142,9 @@ pub struct Vote {
     pub user: String,
     /// Their organisation roles when they voted.
     pub roles: Vec<String>,
+    /// The teams they were in when they voted.
+    #[serde(default)]
+    pub teams: Vec<String>,
 }
 
 /// A call that the same caller made earlier in the same workflow.
@@ -171,7 +198,8 @@ pub struct Decision {
     /// What must be done if it goes on; one that the gateway cannot perform is a deny.
     #[serde(default)]
     pub obligations: Vec<Obligation>,
-    /// Names of visible tools; only read in the list phase.
+    /// Names of visible tools: in the list phase all that the caller may see, in the other phases
+    /// the called tool's name if the caller may see it. What is not here is as good as not there.
     #[serde(default)]
     pub visible: Vec<String>,
 }

@@ -11,7 +11,7 @@ pub(super) fn run(args: &Query, out: &mut dyn Write) -> Result<u8, Stop> {
     let until = args.until.as_deref().map(moment).transpose()?;
     let mut kept: VecDeque<Row> = VecDeque::new();
     let mut found = 0_u64;
-    each(&args.dir, |row| {
+    each(&args.place.find()?.dir, |row| {
         let in_time =
             since.is_none_or(|since| row.time_ms() >= since) && until.is_none_or(|until| row.time_ms() < until);
         if !in_time || !fits(args, &row) {

@@ -1,0 +1,64 @@
+# METADATA
+# title: What needs people to agree
+# description: |
+#   Reads `data/approvals.yaml`. A high-impact call waits until enough people other than the caller
+#   have agreed. A dry run changes nothing, so it waits for nobody.
+package loopiq.gateway
+
+needs_approval if {
+	calling.impact == "high"
+	not input.dry_run
+}
+
+approval_rule := data.approvals.tools[calling.name] if {
+	data.approvals.tools[calling.name]
+} else := data.approvals.families[calling.family] if {
+	data.approvals.families[calling.family]
+} else := data.approvals["default"]
+
+agreed contains vote.user if {
+	some vote in input.approval.votes
+	vote.user != input.caller.user
+	entitled(vote)
+}
+
+entitled(vote) if {
+	some role in vote.roles
+	role in approval_rule.roles
+}
+
+entitled(vote) if {
+	some team in vote.teams
+	team in approval_rule.teams
+}
+
+entitled(vote) if vote.user in approval_rule.users
+
+approved if {
+	input.approval.state == "approved"
+	count(agreed) >= approval_rule.count
+}
+
+reasons contains {
+	"code": "approval_required",
+	"message": sprintf("`%s` has high impact and needs the agreement of %d other than you", [calling.name, approval_rule.count]),
+	"next": "ask one of the approvers named to agree, then call again with the `approvalId`",
+	"data": {"roles": approval_rule.roles, "teams": approval_rule.teams, "users": approval_rule.users, "count": approval_rule.count},
+} if {
+	needs_approval
+	not approved
+}
+
+obligations contains {
+	"type": "require_approval",
+	"roles": approval_rule.roles,
+	"teams": approval_rule.teams,
+	"users": approval_rule.users,
+	"count": approval_rule.count,
+	"approve_by_s": approval_rule.approve_by_s,
+	"execute_within_s": approval_rule.execute_within_s,
+	"preview": approval_rule.preview,
+} if {
+	needs_approval
+	not approved
+}

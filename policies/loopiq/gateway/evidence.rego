@@ -1,0 +1,55 @@
+# METADATA
+# title: What evidence a decision may rest on
+# description: |
+#   Reads `data/evidence.yaml`. Evidence must be fresh, and inside a workflow it must have been
+#   read before it is acted on.
+package loopiq.gateway
+
+as_of_argument := data.evidence.as_of[calling.name]
+
+as_of := input.arguments[as_of_argument]
+
+# RFC 3339 with a date that exists on every calendar; the gateway's schema check comes first.
+rfc3339 := `^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`
+
+as_of_ns := time.parse_rfc3339_ns(as_of) if {
+	is_string(as_of)
+	regex.match(rfc3339, as_of)
+}
+
+now_ns := input.context.now_ms * 1000000
+
+fresh if {
+	as_of_ns >= now_ns - (data.evidence.max_age_s * 1000000000)
+	as_of_ns <= now_ns + (data.evidence.future_skew_s * 1000000000)
+}
+
+reasons contains {
+	"code": "evidence_stale",
+	"message": sprintf("the evidence behind `%s` must not be older than %d hours, nor from the future", [calling.name, floor(data.evidence.max_age_s / 3600)]),
+	"next": sprintf("refresh the evidence graph, read it, and give its time as `%s`", [as_of_argument]),
+	"data": {"about": "arguments", "path": sprintf("/%s", [as_of_argument])},
+} if {
+	as_of_argument
+	not fresh
+}
+
+reading_tool := data.evidence.read_first[calling.name]
+
+evidence_read if {
+	some earlier in input.facts
+	earlier.tool == reading_tool
+	earlier.ok == true
+	earlier.arguments.release == input.arguments.release
+}
+
+reasons contains {
+	"code": "evidence_not_read",
+	"message": sprintf("nobody has read the evidence of this release in workflow `%s`", [input.context.workflow]),
+	"next": sprintf("call `%s` for this release in this workflow first", [reading_tool]),
+	"data": {"about": "arguments", "tool": reading_tool},
+} if {
+	reading_tool
+	input.context.workflow != ""
+	not evidence_read
+}

@@ -1,0 +1,380 @@
+//! From text to [`Settings`]: structure by the generated schema, then meaning; all faults at once.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Audit;
+use super::Backend;
+use super::ConfigFault;
+use super::Issuer;
+use super::KeySource;
+use super::Limits;
+use super::Log;
+use super::Propagation;
+use super::Settings;
+use super::raw;
+use super::units;
+use crate::domain::identity::AuthMethod;
+
+/// Reads and checks a settings file.
+pub fn load(file: &Path) -> Result<Settings, Vec<ConfigFault>> {
+    let text = std::fs::read_to_string(file).map_err(|cause| {
+        vec![ConfigFault {
+            path: file.display().to_string(),
+            message: format!("cannot be read: {cause}"),
+            remedy: "name an existing file with --config".into(),
+        }]
+    })?;
+    parse(&text, file.parent().unwrap_or(Path::new(".")))
+}
+
+/// Checks settings given as text; relative paths are relative to `base`.
+pub fn parse(text: &str, base: &Path) -> Result<Settings, Vec<ConfigFault>> {
+    let raw = structure(text)?;
+    let mut check = Check { base, faults: Vec::new() };
+    let settings = check.settings(&raw);
+    if check.faults.is_empty() { Ok(settings) } else { Err(check.faults) }
+}
+
+/// Text to the raw mirror; every structural fault with its path.
+fn structure(text: &str) -> Result<raw::RawConfig, Vec<ConfigFault>> {
+    let whole = |message: String| {
+        vec![ConfigFault { path: "settings".into(), message, remedy: "correct the YAML at the place named".into() }]
+    };
+    let value: serde_json::Value = match text.trim() {
+        "" => serde_json::json!({}),
+        _ => serde_saphyr::from_str(text).map_err(|cause| whole(cause.to_string()))?,
+    };
+    let schema = raw::schema();
+    let validator = jsonschema::draft202012::new(&schema).map_err(|cause| whole(cause.to_string()))?;
+    let faults: Vec<ConfigFault> = validator
+        .iter_errors(&value)
+        .map(|error| ConfigFault {
+            path: dotted(&error.instance_path().to_string()),
+            message: error.to_string(),
+            remedy: "see config/gateway.yaml for every option and its form".into(),
+        })
+        .collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    serde_json::from_value(value).map_err(|cause| whole(cause.to_string()))
+}
+
+/// `/backends/0/url` as people write it: `backends[0].url`.
+fn dotted(pointer: &str) -> String {
+    let mut path = String::new();
+    for part in pointer.split('/').filter(|part| !part.is_empty()) {
+        if part.bytes().all(|byte| byte.is_ascii_digit()) {
+            path.extend(["[", part, "]"]);
+        } else {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(part);
+        }
+    }
+    if path.is_empty() { "settings".into() } else { path }
+}
+
+struct Check<'a> {
+    base: &'a Path,
+    faults: Vec<ConfigFault>,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, path: &str, message: impl Into<String>, remedy: &str) {
+        self.faults.push(ConfigFault { path: path.into(), message: message.into(), remedy: remedy.into() });
+    }
+
+    fn settings(&mut self, raw: &raw::RawConfig) -> Settings {
+        self.names("issuers", raw.issuers.iter().map(|issuer| issuer.name.as_str()));
+        self.names("backends", raw.backends.iter().map(|backend| backend.name.as_str()));
+        if !raw.public_url.is_empty() && url_parts(&raw.public_url).is_none() {
+            self.fault("public_url", format!("`{}` is not a URL", raw.public_url), "write it as https://host/mcp");
+        }
+        if raw.tools_list.page == 0 {
+            self.fault("tools_list.page", "a page of 0 tools never ends", "use a number from 1 up");
+        }
+        Settings {
+            mcp: self.address("listen.mcp", &raw.listen.mcp),
+            admin: self.address("listen.admin", &raw.listen.admin),
+            public_url: Some(raw.public_url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty()),
+            allowed_hosts: raw.allowed_hosts.clone(),
+            allowed_origins: raw.allowed_origins.clone(),
+            limits: self.limits(&raw.limits),
+            issuers: raw.issuers.iter().enumerate().map(|(at, issuer)| self.issuer(at, issuer)).collect(),
+            catalog: self.base.join(&raw.catalog),
+            policy_dir: self.base.join(&raw.policy.dir),
+            reload_every: self.duration("policy.reload_every", &raw.policy.reload_every),
+            backends: raw.backends.iter().enumerate().map(|(at, backend)| self.backend(at, backend)).collect(),
+            audit: self.audit(&raw.audit),
+            keys_dir: self.base.join(&raw.keys.dir),
+            list_page: raw.tools_list.page,
+            list_ttl: self.duration("tools_list.ttl", &raw.tools_list.ttl),
+            drain: self.duration("drain", &raw.drain),
+            log: Log { json: raw.log.format == raw::LogFormat::Json, filter: raw.log.filter.clone() },
+        }
+    }
+
+    fn limits(&mut self, raw: &raw::RawLimits) -> Limits {
+        Limits {
+            body_bytes: self.bytes("limits.body", &raw.body),
+            json_depth: raw.json_depth.min(120), // WHY: serde_json itself stops at 127
+            json_members: raw.json_members,
+            request_arrival: self.duration("limits.request_arrival", &raw.request_arrival),
+            connections: raw.connections,
+            response_bytes: self.bytes("limits.response", &raw.response),
+        }
+    }
+
+    fn issuer(&mut self, at: usize, raw: &raw::RawIssuer) -> Issuer {
+        let path = format!("issuers[{at}]");
+        if raw.issuer.is_empty() {
+            self.fault(&format!("{path}.issuer"), "no issuer is named", "write the exact `iss` of its tokens");
+        }
+        for alg in &raw.algorithms {
+            let known = matches!(alg.as_str(), "RS256" | "ES256" | "EdDSA");
+            let shared = alg == "HS256" && raw.kind == AuthMethod::Loopiq;
+            if !known && !shared {
+                let remedy = "use RS256, ES256 or EdDSA; HS256 only for kind `loopiq`";
+                self.fault(&format!("{path}.algorithms"), format!("`{alg}` is not accepted here"), remedy);
+            }
+        }
+        Issuer {
+            name: raw.name.clone(),
+            kind: raw.kind,
+            issuer: raw.issuer.clone(),
+            audiences: raw.audiences.clone(),
+            tenants: raw.tenants.clone(),
+            algorithms: raw.algorithms.clone(),
+            keys: self.key_source(&path, raw),
+            refresh: self.duration(&format!("{path}.refresh"), &raw.refresh),
+            max_stale: self.duration(&format!("{path}.max_stale"), &raw.max_stale),
+            leeway: self.duration(&format!("{path}.leeway"), &raw.leeway),
+            claims: raw.claims.clone(),
+            scopes: raw.scopes.clone(),
+        }
+    }
+
+    fn key_source(&mut self, issuer: &str, raw: &raw::RawIssuer) -> KeySource {
+        let keys = &raw.keys;
+        let path = format!("{issuer}.keys");
+        match (keys.file.as_str(), keys.url.as_str(), keys.secret_file.as_str()) {
+            (file, "", "") if !file.is_empty() => return KeySource::File(self.base.join(file)),
+            ("", url, "") if !url.is_empty() => {
+                let good = url_parts(url).is_some_and(|parts| parts.tls || is_loopback(&parts.host));
+                if !good {
+                    let remedy = "use https, or http on a loopback address";
+                    self.fault(&format!("{path}.url"), format!("`{url}` is not a safe place for keys"), remedy);
+                }
+                return KeySource::Url(url.to_owned());
+            }
+            ("", "", secret) if !secret.is_empty() => {
+                if raw.kind != AuthMethod::Loopiq {
+                    self.fault(&path, "a shared secret is accepted for kind `loopiq` only", "use `file` or `url`");
+                }
+                return KeySource::SecretFile(self.base.join(secret));
+            }
+            ("", "", "") => self.fault(&path, "no key source", "set `file`, `url` or `secret_file`"),
+            _ => self.fault(&path, "more than one key source", "set exactly one of `file`, `url` and `secret_file`"),
+        }
+        KeySource::File(PathBuf::new())
+    }
+
+    fn backend(&mut self, at: usize, raw: &raw::RawBackend) -> Backend {
+        let path = format!("backends[{at}]");
+        let parts = url_parts(&raw.url).unwrap_or_else(|| {
+            let remedy = "write it as http://host:port or https://host:port/prefix";
+            self.fault(&format!("{path}.url"), format!("`{}` is not a URL", raw.url), remedy);
+            UrlParts { tls: false, host: String::new(), port: 0, path: String::new() }
+        });
+        Backend {
+            name: raw.name.clone(),
+            tls: parts.tls,
+            host: parts.host,
+            port: parts.port,
+            prefix: parts.path.trim_end_matches('/').to_owned(),
+            connect: self.duration(&format!("{path}.connect"), &raw.connect),
+            pool: raw.pool,
+            idle: self.duration(&format!("{path}.idle"), &raw.idle),
+            propagation: self.propagation(&path, raw),
+        }
+    }
+
+    fn propagation(&mut self, backend: &str, raw: &raw::RawBackend) -> Propagation {
+        let path = format!("{backend}.propagation");
+        let raw_propagation = &raw.propagation;
+        let lifetime = self.duration(&format!("{path}.lifetime"), &raw_propagation.lifetime);
+        match raw_propagation.mode {
+            raw::PropagationMode::Assertion => {
+                let named = [&raw_propagation.audience, &raw.name].into_iter().find(|name| !name.is_empty());
+                Propagation::Assertion { audience: named.cloned().unwrap_or_default(), lifetime }
+            }
+            raw::PropagationMode::Static => {
+                if raw_propagation.secret_file.is_empty() {
+                    self.fault(&format!("{path}.secret_file"), "mode `static` needs a credential", "name its file");
+                }
+                Propagation::Static { secret_file: self.base.join(&raw_propagation.secret_file) }
+            }
+        }
+    }
+
+    fn audit(&mut self, raw: &raw::RawAudit) -> Audit {
+        let id = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.')
+        };
+        for (path, text) in [("audit.writer", &raw.writer), ("audit.deployment", &raw.deployment)] {
+            if !id(text) || text.starts_with('.') {
+                self.fault(path, format!("`{text}` is not a name"), "use letters, digits, `-`, `_` and `.`");
+            }
+        }
+        Audit {
+            dir: self.base.join(&raw.dir),
+            writer: raw.writer.clone(),
+            deployment: raw.deployment.clone(),
+            segment_bytes: self.bytes("audit.segment", &raw.segment) as u64,
+            queue: raw.queue,
+            deadline: self.duration("audit.deadline", &raw.deadline),
+            low_water_bytes: self.bytes("audit.low_water", &raw.low_water) as u64,
+        }
+    }
+
+    /// Names of a list: present, unique, of one grammar.
+    fn names<'n>(&mut self, list: &str, names: impl Iterator<Item = &'n str>) {
+        let mut seen = BTreeSet::new();
+        for (at, name) in names.enumerate() {
+            let path = format!("{list}[{at}].name");
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+                self.fault(&path, format!("`{name}` is not a name"), "use letters, digits, `-` and `_`");
+            } else if !seen.insert(name) {
+                self.fault(&path, format!("`{name}` stands twice"), "give each its own name");
+            }
+        }
+        if seen.is_empty() {
+            self.fault(list, "the list is empty", "add at least one; config/gateway.yaml shows how");
+        }
+    }
+
+    fn address(&mut self, path: &str, text: &str) -> SocketAddr {
+        text.parse().unwrap_or_else(|_| {
+            self.fault(path, format!("`{text}` is not an address"), "write it as 127.0.0.1:8080 or [::1]:8080");
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    fn duration(&mut self, path: &str, text: &str) -> Duration {
+        units::duration(text).unwrap_or_else(|message| {
+            self.fault(path, message, "write it with its unit, as 30s or 5m");
+            Duration::ZERO
+        })
+    }
+
+    fn bytes(&mut self, path: &str, text: &str) -> usize {
+        units::size(text).and_then(|n| usize::try_from(n).map_err(|e| e.to_string())).unwrap_or_else(|message| {
+            self.fault(path, message, "write it with its unit, as 1MiB or 512KiB");
+            0
+        })
+    }
+}
+
+struct UrlParts {
+    tls: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+/// The parts of an `http` or `https` URL without user, query or fragment.
+fn url_parts(text: &str) -> Option<UrlParts> {
+    let uri: http::Uri = text.parse().ok()?;
+    let tls = match uri.scheme_str()? {
+        "https" => true,
+        "http" => false,
+        _ => return None,
+    };
+    let authority = uri.authority()?;
+    if authority.as_str().contains('@') || uri.query().is_some() || text.contains('#') {
+        return None;
+    }
+    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    Some(UrlParts { tls, host: authority.host().to_owned(), port, path: uri.path().to_owned() })
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+issuers:
+  - name: main
+    issuer: https://issuer.example
+    keys: {file: jwks.json}
+backends:
+  - url: http://127.0.0.1:9400/base/
+";
+
+    #[test]
+    fn a_short_file_is_enough_and_paths_are_relative_to_it() {
+        let settings = parse(GOOD, Path::new("/etc/loopgate")).expect("good settings");
+        assert_eq!(settings.mcp, SocketAddr::from(([127, 0, 0, 1], 8080)));
+        assert_eq!(settings.backends[0].prefix, "/base");
+        assert_eq!(settings.catalog, Path::new("/etc/loopgate/catalog.yaml"));
+        assert_eq!(settings.issuers[0].keys, KeySource::File("/etc/loopgate/jwks.json".into()));
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once_with_its_path_and_a_remedy() {
+        let bad = "
+listen: {mcp: nowhere}
+drain: 20
+issuers:
+  - {name: a, issuer: '', keys: {file: x, url: 'http://keys.example/jwks'}, algorithms: [none]}
+  - {name: a, issuer: x, keys: {url: 'http://keys.example/jwks'}}
+";
+        let structural = parse(bad, Path::new(".")).expect_err("a number is no duration");
+        assert_eq!(structural.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["drain"]);
+        let faults = parse(&bad.replace("drain: 20", "drain: soon"), Path::new(".")).expect_err("bad");
+        let paths: Vec<&str> = faults.iter().map(|f| f.path.as_str()).collect();
+        for path in [
+            "listen.mcp",
+            "drain",
+            "issuers[0].issuer",
+            "issuers[0].algorithms",
+            "issuers[0].keys",
+            "issuers[1].name",
+            "issuers[1].keys.url",
+            "backends",
+        ] {
+            assert!(paths.contains(&path), "{path} is missing from {paths:?}");
+        }
+        assert!(faults.iter().all(|f| !f.remedy.is_empty()));
+    }
+
+    #[test]
+    fn an_unknown_member_is_a_fault() {
+        let faults = parse("lissen: {}", Path::new(".")).expect_err("a typo");
+        assert!(faults[0].message.contains("lissen"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_duplicate_member_is_a_fault() {
+        assert!(parse("drain: 1s\ndrain: 2s", Path::new(".")).is_err());
+    }
+
+    #[test]
+    fn hs256_is_for_loopiq_issued_tokens_only() {
+        let text = GOOD.replace("keys:", "algorithms: [HS256]\n    keys:");
+        assert!(parse(&text, Path::new(".")).is_err());
+        let text = text.replace("keys: {file: jwks.json}", "kind: loopiq\n    keys: {secret_file: s}");
+        assert!(parse(&text, Path::new(".")).is_ok(), "{:?}", parse(&text, Path::new(".")));
+    }
+}

@@ -1,0 +1,267 @@
+//! The file as it is written: one struct per section, every field with its default.
+//!
+//! `config/schema.json` is generated from here; `config/gateway.yaml` shows every field.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::identity::AuthMethod;
+
+/// Defines a section with its defaults beside its fields.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $( $(#[$field_doc:meta])* $field:ident : $kind:ty = $default:expr; )* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name { $( $(#[$field_doc])* pub $field: $kind, )* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $( $field: $default, )* }
+            }
+        }
+    };
+}
+
+section! {
+    /// The settings file of the gateway.
+    RawConfig {
+        /// Listeners.
+        listen: RawListen = RawListen::default();
+        /// The URL that clients dial, the `resource` of RFC 9728; needed behind a load balancer. Empty: the MCP listener's own address.
+        public_url: String = String::new();
+        /// Host names that a request may carry besides the listener's own and the public URL's.
+        allowed_hosts: Vec<String> = Vec::new();
+        /// Origins of browser clients that may call; any other `Origin` is refused.
+        allowed_origins: Vec<String> = Vec::new();
+        /// Bounds on what strangers may send.
+        limits: RawLimits = RawLimits::default();
+        /// Who vouches for callers; at least one.
+        issuers: Vec<RawIssuer> = Vec::new();
+        /// File with tools and routes.
+        catalog: String = "catalog.yaml".into();
+        /// The policy bundle.
+        policy: RawPolicy = RawPolicy::default();
+        /// Where calls go; at least one.
+        backends: Vec<RawBackend> = Vec::new();
+        /// The journal.
+        audit: RawAudit = RawAudit::default();
+        /// The gateway's own keys.
+        keys: RawKeys = RawKeys::default();
+        /// Tool lists.
+        tools_list: RawToolsList = RawToolsList::default();
+        /// How long calls under way may take to end when the gateway is stopped.
+        drain: String = "20s".into();
+        /// Logs.
+        log: RawLog = RawLog::default();
+    }
+}
+
+section! {
+    /// Listeners.
+    RawListen {
+        /// Where MCP clients connect, as `address:port`.
+        mcp: String = "127.0.0.1:8080".into();
+        /// Where operators connect: health, metrics, API. Keep it off the public network.
+        admin: String = "127.0.0.1:8081".into();
+    }
+}
+
+section! {
+    /// Bounds on what strangers may send.
+    RawLimits {
+        /// Size of a request body. A call's arguments are kept in memory and in the journal.
+        body: String = "1MiB".into();
+        /// Nesting of a JSON document.
+        json_depth: usize = 64;
+        /// Members and elements of a JSON document, all told.
+        json_members: usize = 10_000;
+        /// Time for a whole request to arrive; slower clients are cut off.
+        request_arrival: String = "15s".into();
+        /// Connections at once; each idle one costs about 25 KiB.
+        connections: usize = 10_000;
+        /// Size of a backend's answer; a larger one is refused with `response_too_large`.
+        response: String = "4MiB".into();
+    }
+}
+
+section! {
+    /// Who vouches for callers.
+    RawIssuer {
+        /// Short name for logs and metrics.
+        name: String = String::new();
+        /// Kind of credential: `oauth`, `loopiq`, `helix` or `service_account`.
+        kind: AuthMethod = AuthMethod::Oauth;
+        /// Exact value of the token's `iss`.
+        issuer: String = String::new();
+        /// Accepted values of `aud`. Empty: the public URL.
+        audiences: Vec<String> = Vec::new();
+        /// Tenants that this issuer may vouch for, such as those of its service accounts. Empty: any.
+        tenants: Vec<String> = Vec::new();
+        /// Accepted signature algorithms. `HS256` is possible for kind `loopiq` only.
+        algorithms: Vec<String> = vec!["RS256".into(), "ES256".into(), "EdDSA".into()];
+        /// Where the keys are; exactly one member.
+        keys: RawKeySource = RawKeySource::default();
+        /// How often keys are fetched again. An unknown key id is looked up sooner, at most every 30 s.
+        refresh: String = "5m".into();
+        /// How long keys that cannot be refreshed stay good; after that callers get 503.
+        max_stale: String = "1h".into();
+        /// Tolerated clock difference.
+        leeway: String = "60s".into();
+        /// Where the token says who the caller is.
+        claims: RawClaims = RawClaims::default();
+        /// Scopes named in the protected-resource metadata.
+        scopes: Vec<String> = Vec::new();
+    }
+}
+
+section! {
+    /// Where an issuer's keys are; exactly one member is set.
+    RawKeySource {
+        /// A JWKS file, read again when it changes.
+        file: String = String::new();
+        /// A JWKS URL; `https`, or `http` on a loopback address.
+        url: String = String::new();
+        /// A file with a shared secret of at least 32 bytes; kind `loopiq` with `HS256` only.
+        secret_file: String = String::new();
+    }
+}
+
+section! {
+    /// Claim names; a name that starts with `/` is a JSON pointer.
+    RawClaims {
+        /// The user.
+        user: String = "sub".into();
+        /// Organisations: an array of strings, or one string.
+        tenants: String = "tenants".into();
+        /// The active organisation.
+        active_tenant: String = "active_tenant".into();
+        /// Organisation roles.
+        roles: String = "roles".into();
+        /// Team to roles in that team.
+        teams: String = "teams".into();
+        /// Direct permissions.
+        permissions: String = "permissions".into();
+        /// Scopes: a space-separated string, or an array.
+        scopes: String = "scope".into();
+        /// The OAuth client.
+        client: String = "client_id".into();
+    }
+}
+
+section! {
+    /// The policy bundle.
+    RawPolicy {
+        /// Folder with `.rego` files and `data/`.
+        dir: String = "../policies".into();
+        /// How often policies, catalog and key files are looked at for changes.
+        reload_every: String = "1s".into();
+    }
+}
+
+section! {
+    /// Where calls go.
+    RawBackend {
+        /// Name that the catalog uses.
+        name: String = "loopiq".into();
+        /// Base URL, `http://host:port/prefix` or `https://…`.
+        url: String = String::new();
+        /// Time to connect.
+        connect: String = "2s".into();
+        /// Idle connections kept.
+        pool: usize = 128;
+        /// How long an idle connection is kept; must be shorter than the backend's own keep-alive.
+        idle: String = "30s".into();
+        /// How the gateway proves the caller to the backend.
+        propagation: RawPropagation = RawPropagation::default();
+    }
+}
+
+section! {
+    /// How the gateway proves the caller to the backend. The client's own token is never passed on.
+    RawPropagation {
+        /// `assertion`: a short-lived JWT signed by the gateway. `static`: a service credential.
+        mode: PropagationMode = PropagationMode::Assertion;
+        /// `aud` of the assertion. Empty: the backend's name.
+        audience: String = String::new();
+        /// How long an assertion is good.
+        lifetime: String = "60s".into();
+        /// File with the credential of mode `static`.
+        secret_file: String = String::new();
+    }
+}
+
+/// How the gateway proves the caller to the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PropagationMode {
+    /// A short-lived JWT signed by the gateway.
+    Assertion,
+    /// A service credential.
+    Static,
+}
+
+section! {
+    /// The journal.
+    RawAudit {
+        /// Folder of segments and checkpoints. Losing it is losing the evidence.
+        dir: String = "../data/audit".into();
+        /// Name of this writer; unique among replicas.
+        writer: String = "gateway-1".into();
+        /// Name of the deployment, in every checkpoint.
+        deployment: String = "loopgate".into();
+        /// Size after which a segment is sealed.
+        segment: String = "128MiB".into();
+        /// Records that may wait to be written; beyond that calls are refused.
+        queue: usize = 4096;
+        /// How long a call may wait for its record to be durable.
+        deadline: String = "5s".into();
+        /// Free space below which writes are refused; reads go on until the disk is full.
+        low_water: String = "64MiB".into();
+    }
+}
+
+section! {
+    /// The gateway's own keys: one signs assertions for backends, one signs checkpoints.
+    RawKeys {
+        /// Folder; missing keys are made on first start with mode 0600.
+        dir: String = "../data/keys".into();
+    }
+}
+
+section! {
+    /// Tool lists.
+    RawToolsList {
+        /// Tools per page.
+        page: usize = 100;
+        /// How long a client may keep a list before asking again.
+        ttl: String = "60s".into();
+    }
+}
+
+section! {
+    /// Logs.
+    RawLog {
+        /// `text` for people, `json` for machines.
+        format: LogFormat = LogFormat::Text;
+        /// Level or filter, as `info`, or `info,loopgate=debug`.
+        filter: String = "info".into();
+    }
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// The JSON Schema of the settings file, as committed in `config/schema.json`.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(RawConfig).to_value()
+}

@@ -1,0 +1,353 @@
+//! The engine under bad policies: each must end in a deny with its own code, or be refused.
+
+use serde_json::json;
+
+use super::*;
+use crate::domain::pdp::Outcome;
+
+const BASE: &str = r#"package loopiq.gateway
+
+decision := {"allow": allow, "reasons": reasons, "obligations": obligations, "visible": visible}
+
+default allow := false
+
+allow if input.tool.name == "good"
+
+visible contains input.tool.name if allow
+
+reasons contains {"code": "no", "message": "no", "next": "no"} if not allow
+
+obligations contains {"type": "audit", "mode": "durable"}
+"#;
+
+fn bundle(files: &[(&str, &str)]) -> Bundle {
+    Bundle::from_files(files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect())
+        .unwrap()
+}
+
+fn load(text: &str) -> Result<Pdp, Vec<BundleFault>> {
+    Pdp::compile(&bundle(&[("loopiq/gateway/decision.rego", text)]), &BTreeMap::new())
+}
+
+fn base_and(more: &str) -> Result<Pdp, Vec<BundleFault>> {
+    load(&format!("{BASE}\n{more}"))
+}
+
+fn input(tool: &str) -> Input {
+    serde_json::from_value(json!({
+        "schema": 1,
+        "phase": "call",
+        "caller": {"user": "ada", "tenant": "org", "roles": [], "teams": {}, "permissions": [], "scopes": [], "client": "",
+                   "method": "oauth"},
+        "tool": {"name": tool, "family": "release", "effect": "read", "impact": "low", "route": "GET /x"},
+        "arguments": {"empty": "", "n": 3},
+        "context": {"workflow": "", "chain": [], "now_ms": 1_790_000_000_000_i64, "now": "2026-09-21T14:13:20Z"},
+    }))
+    .unwrap()
+}
+
+#[track_caller]
+fn faults_with(pdp: &Pdp, tool: &str, fault: Fault) {
+    let ruling = pdp.decide(&input(tool));
+    assert_eq!(ruling.outcome(), Outcome::Deny, "{}", ruling.detail());
+    assert_eq!(ruling.fault(), Some(fault), "{}", ruling.detail());
+    assert!(ruling.visible().is_empty() && ruling.obligations().is_empty());
+    assert_eq!(ruling.reasons()[0].code, fault.as_str());
+}
+
+#[test]
+fn a_pdp_is_shared_by_threads() {
+    fn shared<T: Send + Sync + Clone>() {}
+    shared::<Pdp>();
+}
+
+#[test]
+fn a_plain_policy_allows_and_denies_on_both_engines() {
+    let pdp = base_and("").unwrap();
+    assert_eq!(pdp.engine(), Engine::Rvm, "{:?}", pdp.notes());
+    for engine in [Engine::Rvm, Engine::Interpreter] {
+        assert_eq!(pdp.decide_on(engine, &input("good")).outcome(), Outcome::Allow);
+        assert_eq!(pdp.decide_on(engine, &input("other")).outcome(), Outcome::Deny);
+    }
+}
+
+/// Every form that the virtual machine gets silently wrong, and whether the interpreter allows it.
+#[test]
+fn each_form_that_the_machine_gets_wrong_goes_to_the_interpreter_and_is_decided_right() {
+    let lib = "package lib\n\nopen := true\n";
+    let table: &[(&str, &str, bool)] = &[
+        // The fail-open one: the machine ignores the default, and `not` allows.
+        (
+            "default function",
+            "default blocked(_) := true\nblocked(x) := false if x == \"nobody\"\nallow if not blocked(input.caller.user)",
+            false,
+        ),
+        ("computed default", "default ones := [x | some x in [1]]\nallow if count(ones) == 1", true),
+        ("dotted head", "m.a := 1\nallow if m.a == 1", true),
+        ("dotted head, deeper", "a.b.c := true\nallow if a.b.c", true),
+        (
+            "head with two brackets",
+            "p[x][y] := 1 if { some x in [\"q\"]; some y in [\"r\"] }\nallow if p.q.r == 1",
+            true,
+        ),
+        ("set under a key", "p[q] contains r if { some q in [\"a\"]; some r in [\"b\"] }\nallow if \"b\" in p.a", true),
+        ("whole package", "lib := data.lib\nallow if lib.open", true),
+        ("whole package under a name", "names := [k | some k, _ in data.lib]\nallow if \"open\" in names", true),
+        ("number as index", "allow if data.nested[2]", true),
+        ("`with`", "allow if helper with input.dry_run as true\nhelper if input.dry_run", true),
+        ("object rule", "o[k] := v if some k, v in {\"a\": 1}\nallow if o.a == 1", true),
+        (
+            "definitions that may disagree",
+            "blocked := true if input.schema == 1\nblocked := false if input.phase == \"list\"\nallow if not blocked",
+            false,
+        ),
+        ("value from a loop", "first := x if some x in [1]\nallow if first == 1", true),
+        ("value from an index that is free", "first := [1, 1][i]\nallow if first == 1", true),
+    ];
+    for (name, rules, allows) in table {
+        let text = BASE.replace("allow if input.tool.name == \"good\"", rules);
+        // A policy that lets everybody in is refused by the self-test, so compile without it.
+        let pdp = Pdp::load(&bundle(&[
+            ("loopiq/gateway/decision.rego", &text),
+            ("lib.rego", lib),
+            ("data/nested.json", "{\"2\": true}"),
+        ]))
+        .unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
+        assert_eq!(pdp.engine(), Engine::Interpreter, "{name} is left to the machine");
+        assert!(!pdp.notes().is_empty(), "{name} goes without a note");
+        let ruling = pdp.decide(&input("x"));
+        assert_eq!(ruling.outcome() == Outcome::Allow, *allows, "{name}: {ruling:?}");
+    }
+}
+
+#[test]
+fn rules_that_contradict_each_other_are_a_conflict() {
+    let pdp = base_and("mode := \"a\" if input.tool.name in {\"bad\", \"fine\"}\nmode := \"b\" if input.tool.name == \"bad\"\nobligations contains {\"type\": \"limit\", \"class\": mode}").unwrap();
+    faults_with(&pdp, "bad", Fault::Conflict);
+    assert_eq!(pdp.decide(&input("fine")).fault(), None);
+}
+
+#[test]
+fn what_would_end_the_process_is_refused_before_it_runs() {
+    let chain: String =
+        (0..600).map(|n| format!("r{n} if r{}\n", n + 1)).chain(["r600 := true\n".to_owned()]).collect();
+    let functions: String =
+        (0..600).map(|n| format!("f{n}(x) := f{}(x)\n", n + 1)).chain(["f600(x) := x\n".to_owned()]).collect();
+    let nested = format!("x := {}{}", "[\n".repeat(9_000), "]\n".repeat(9_000));
+    let signs = format!("x := {}1", "-\n".repeat(9_000));
+    let sum = format!("x := 1{}", " +\n1".repeat(15_000));
+    let table = [
+        ("mutual recursion", "a if b\nb if a".to_owned(), "circle"),
+        ("recursion through the entry", "reasons contains {\"code\": \"x\"} if decision.allow".to_owned(), "circle"),
+        ("recursive function", "f(x) := f(x - 1)\ny := f(3)".to_owned(), "circle"),
+        ("recursion through a package", "a if data.loopiq.gateway.b\nb if data.loopiq.gateway.a".to_owned(), "circle"),
+        ("recursion through a name", "a if data.loopiq.gateway[input.caller.user]".to_owned(), "circle"),
+        ("recursion in a comprehension", "a := [x | x := b]\nb := {x | some x in a}".to_owned(), "circle"),
+        ("recursion in `every`", "a if every x in [1] { b; x }\nb if a".to_owned(), "circle"),
+        ("a set that needs itself", "s contains x if some x in s".to_owned(), "circle"),
+        ("rule chain", chain, "chain of"),
+        ("function chain", functions, "chain of"),
+        ("nesting", nested, "nested deeper"),
+        ("signs", signs, "minus signs"),
+        ("sum", sum, "operators"),
+        ("unknown function", "a := nothing.like_it(1)".to_owned(), "no function"),
+        (
+            "unknown function that nothing calls",
+            "a if { false; crypto.sha256(\"x\") == \"y\" }".to_owned(),
+            "no function",
+        ),
+        ("too few arguments", "a := startswith(\"x\")".to_owned(), "takes 2"),
+        ("too many arguments", "f(x) := x\na := f(1, 2, 3)".to_owned(), "takes 1"),
+        ("a rule that is called", "f := 1\na := f(1)".to_owned(), "not a function"),
+        ("clock", "a := time.now_ns()".to_owned(), "not allowed"),
+        ("chance", "a := rand.intn(\"x\", 5)".to_owned(), "not allowed"),
+        ("print", "a if print(input)".to_owned(), "own output"),
+        ("misspelt input", "a if not input.tol.name == \"x\"".to_owned(), "no `input.tol`"),
+        ("misspelt input, deeper", "a if not input.caller.rolls".to_owned(), "no `input.caller.rolls`"),
+        ("member of a name", "a if not input.caller.user.name".to_owned(), "no members"),
+        ("syntax", "a := {".to_owned(), ""),
+        ("unsafe variable", "a := x if y == 1".to_owned(), ""),
+    ];
+    for (name, rules, words) in table {
+        let faults = base_and(&rules).expect_err(name);
+        assert!(faults.iter().any(|fault| fault.message.contains(words)), "{name}: {faults:?}");
+        assert!(faults.iter().all(|fault| !fault.remedy.is_empty()), "{name}: {faults:?}");
+        assert!(faults.iter().all(|fault| fault.line > 0), "{name} has no place: {faults:?}");
+    }
+}
+
+#[test]
+fn free_parts_of_the_input_may_have_any_name() {
+    base_and(
+        "a if input.arguments.anything.at.all\nb if input.caller.teams.payments\nc if some call in input.facts\n\
+         d if input.facts[_].arguments.x == 1\ne if input.tools[\"x\"].family == \"release\"\nf if input.approval.votes[0].user == \"x\"",
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_local_name_that_is_also_a_rule_is_no_recursion() {
+    base_and("lead if { tool := input.tool; tool.name == \"x\" }\ntool := 1 if lead").unwrap();
+}
+
+#[test]
+fn a_built_in_that_panics_is_a_deny_and_not_the_end() {
+    let pdp = base_and("obligations contains {\"type\": \"limit\", \"class\": \"x\"} if { input.tool.name == \"bad\"; strings.count(\"abc\", input.arguments.empty) > 0 }").unwrap();
+    for engine in [Engine::Rvm, Engine::Interpreter] {
+        let ruling = pdp.decide_on(engine, &input("bad"));
+        assert_eq!((ruling.outcome(), ruling.fault()), (Outcome::Deny, Some(Fault::Error)), "{engine:?}");
+    }
+    assert_eq!(pdp.decide(&input("good")).outcome(), Outcome::Allow);
+}
+
+#[test]
+fn a_loop_that_is_too_long_spends_the_budget() {
+    let pdp = base_and("busy contains z if { input.tool.name == \"bad\"; some x in numbers.range(1, 600); some y in numbers.range(1, 600); z := x * y; z < 0 }\nobligations contains {\"type\": \"limit\", \"class\": \"x\"} if count(busy) > 0").unwrap();
+    assert_eq!(pdp.engine(), Engine::Rvm);
+    faults_with(&pdp, "bad", Fault::Budget);
+    assert!(pdp.instructions(&input("bad")).is_none());
+    assert!(pdp.instructions(&input("good")).is_some_and(|count| count > 5 && count < 1_000));
+}
+
+#[test]
+fn an_undefined_decision_is_a_deny_with_its_own_code() {
+    let text = BASE.replace("\"visible\": visible}", "\"visible\": visible} if input.tool.name != \"bad\"");
+    faults_with(&load(&text).unwrap(), "bad", Fault::Undefined);
+}
+
+#[test]
+fn answers_of_another_shape_are_denied() {
+    let table = [
+        (
+            "allow is no bool",
+            "{\"allow\": \"yes\", \"reasons\": [], \"obligations\": [], \"visible\": []}",
+            Fault::Shape,
+        ),
+        ("no object", "true", Fault::Shape),
+        ("no allow", "{\"reasons\": []}", Fault::Shape),
+        ("another member", "{\"allow\": true, \"advice\": []}", Fault::Shape),
+        (
+            "another member of a reason",
+            "{\"allow\": false, \"reasons\": [{\"code\": \"x\", \"hint\": \"y\"}]}",
+            Fault::Shape,
+        ),
+        ("a code that is none", "{\"allow\": false, \"reasons\": [{\"code\": \"Not a code\"}]}", Fault::Shape),
+        ("allowed with reasons", "{\"allow\": true, \"reasons\": [{\"code\": \"x\"}]}", Fault::Conflict),
+        (
+            "unknown obligation",
+            "{\"allow\": true, \"obligations\": [{\"type\": \"watermark\"}]}",
+            Fault::UnknownObligation,
+        ),
+        ("obligation without a type", "{\"allow\": true, \"obligations\": [{}]}", Fault::Shape),
+        (
+            "another member of an obligation",
+            "{\"allow\": true, \"obligations\": [{\"type\": \"limit\", \"class\": \"x\", \"burst\": 3}]}",
+            Fault::Shape,
+        ),
+        (
+            "two classes",
+            "{\"allow\": true, \"obligations\": [{\"type\": \"limit\", \"class\": \"x\"}, {\"type\": \"limit\", \"class\": \"y\"}]}",
+            Fault::Conflict,
+        ),
+        (
+            "a path that is none",
+            "{\"allow\": true, \"obligations\": [{\"type\": \"redact\", \"paths\": [\"owner\"]}]}",
+            Fault::Shape,
+        ),
+        (
+            "nobody may approve",
+            "{\"allow\": false, \"reasons\": [{\"code\": \"approval_required\"}], \"obligations\": [{\"type\": \"require_approval\", \"count\": 1, \"approve_by_s\": 1, \"execute_within_s\": 1, \"preview\": true}]}",
+            Fault::Shape,
+        ),
+        (
+            "approval of nobody",
+            "{\"allow\": false, \"reasons\": [{\"code\": \"approval_required\"}], \"obligations\": [{\"type\": \"require_approval\", \"roles\": [\"x\"], \"count\": 0, \"approve_by_s\": 1, \"execute_within_s\": 1, \"preview\": true}]}",
+            Fault::Shape,
+        ),
+        (
+            "allowed, and approval asked",
+            "{\"allow\": true, \"obligations\": [{\"type\": \"require_approval\", \"roles\": [\"x\"], \"count\": 1, \"approve_by_s\": 1, \"execute_within_s\": 1, \"preview\": true}]}",
+            Fault::Conflict,
+        ),
+        (
+            "two groups of approvers",
+            "{\"allow\": false, \"reasons\": [{\"code\": \"approval_required\"}], \"obligations\": [{\"type\": \"require_approval\", \"roles\": [\"x\"], \"count\": 1, \"approve_by_s\": 1, \"execute_within_s\": 1, \"preview\": true}, {\"type\": \"require_approval\", \"roles\": [\"y\"], \"count\": 1, \"approve_by_s\": 1, \"execute_within_s\": 1, \"preview\": true}]}",
+            Fault::Conflict,
+        ),
+    ];
+    for (name, answer, fault) in table {
+        let text = format!(
+            "package loopiq.gateway\n\ndecision := {{\"allow\": false}} if {{\n\tinput.tool.name != \"bad\"\n}} else := {answer}\n"
+        );
+        let pdp = load(&text).unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
+        assert_eq!(pdp.engine(), Engine::Rvm, "{name}");
+        faults_with(&pdp, "bad", fault);
+    }
+}
+
+#[test]
+fn two_requests_for_approval_by_the_same_people_become_the_stricter_one() {
+    let text = "package loopiq.gateway\n\ndecision := {\"allow\": false} if {\n\tinput.tool.name != \"good\"\n} else := {\"allow\": false, \"reasons\": [{\"code\": \"approval_required\"}], \"obligations\": [{\"type\": \"require_approval\", \"roles\": [\"x\", \"y\"], \"count\": 1, \"approve_by_s\": 10, \"execute_within_s\": 90, \"preview\": false}, {\"type\": \"require_approval\", \"roles\": [\"y\", \"x\"], \"count\": 2, \"approve_by_s\": 60, \"execute_within_s\": 30, \"preview\": true}]}\n";
+    let ruling = load(text).unwrap().decide(&input("good"));
+    assert_eq!(ruling.outcome(), Outcome::Pending, "{}", ruling.detail());
+    assert_eq!(
+        serde_json::to_value(ruling.obligations()).unwrap(),
+        json!([{"type": "require_approval", "roles": ["x", "y"], "teams": [], "users": [], "count": 2, "approve_by_s": 10,
+                "execute_within_s": 30, "preview": true}])
+    );
+}
+
+#[test]
+fn a_bundle_that_cannot_deny_what_must_be_denied_is_refused() {
+    let open = "package loopiq.gateway\n\ndecision := {\"allow\": true, \"visible\": [input.tool.name]}\n";
+    let faults = load(open).unwrap_err();
+    assert!(faults[0].message.contains("a caller without roles may call"), "{faults:?}");
+    let asks = "package loopiq.gateway\n\ndecision := {\"allow\": false, \"reasons\": [{\"code\": \"approval_required\"}], \"obligations\": [{\"type\": \"require_approval\", \"roles\": [\"x\"], \"count\": 1, \"approve_by_s\": 1, \"execute_within_s\": 1, \"preview\": true}], \"visible\": []}\n";
+    assert!(load(asks).is_err(), "asking people is not denying");
+    let silent = "package loopiq.gateway\n\ndecision := {\"allow\": true} if input.caller.user == \"nobody\"\n";
+    assert!(
+        load(silent).unwrap_err()[0].message.contains("policy_undefined"),
+        "undefined for everyone passed for a deny"
+    );
+}
+
+#[test]
+fn a_bundle_whose_list_and_call_disagree_is_refused() {
+    let data = "{\"dev\": {}}";
+    let tools: BTreeMap<String, ToolFacts> = [("loopiq_a", "read"), ("loopiq_b", "read")]
+        .into_iter()
+        .map(|(name, effect)| {
+            let facts =
+                json!({"name": name, "family": "release", "effect": effect, "impact": "low", "route": "GET /x"});
+            (name.to_owned(), serde_json::from_value(facts).unwrap())
+        })
+        .collect();
+    let try_with = |visible: &str, allow: &str| {
+        let text = format!(
+            "package loopiq.gateway\n\ndecision := {{\"allow\": true, \"visible\": [\"loopiq_a\"]}} if {{\n\tinput.phase == \"list\"\n}} else := {{\"allow\": allow, \"visible\": {visible}}}\n\ndefault allow := false\n\nallow if {allow}\n"
+        );
+        Pdp::compile(
+            &bundle(&[("g.rego", &text), ("data/roles.json", data), ("data/tenants.json", "{\"org\": {}}")]),
+            &tools,
+        )
+    };
+    let member = "count(input.caller.roles) > 0; input.caller.tenant == \"org\"; input.tool.impact == \"low\"";
+    let a = "[n | n := input.tool.name; n == \"loopiq_a\"]";
+    try_with(a, &format!("{{ {member}; input.tool.name == \"loopiq_a\" }}")).unwrap();
+    let faults = try_with(a, &format!("{{ {member} }}")).unwrap_err();
+    assert!(faults[0].message.contains("`loopiq_b` is not listed"), "{faults:?}");
+    let faults = try_with(a, &format!("{{ {member}; input.tool.name == \"loopiq_b\" }}")).unwrap_err();
+    assert!(faults[0].message.contains("`loopiq_a` is listed"), "{faults:?}");
+    let faults =
+        try_with("[input.tool.name]", &format!("{{ {member}; input.tool.name == \"loopiq_a\" }}")).unwrap_err();
+    assert!(faults[0].message.contains("`loopiq_b` is not listed"), "{faults:?}");
+}
+
+#[test]
+fn a_package_inside_the_data_and_a_bundle_without_entry_point_are_refused() {
+    let faults =
+        Pdp::compile(&bundle(&[("a.rego", BASE), ("data/loopiq.yaml", "a: 1")]), &BTreeMap::new()).unwrap_err();
+    assert!(faults[0].message.contains("inside the data"), "{faults:?}");
+    let faults = load("package loopiq.gateway\n\nanswer := 1\n").unwrap_err();
+    assert!(faults[0].message.contains(ENTRY_POINT), "{faults:?}");
+}

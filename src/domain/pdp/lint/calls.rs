@@ -1,0 +1,105 @@
+//! Which functions a policy calls.
+//!
+//! Promises: a call of a function that does not exist, takes another number of arguments, or would
+//! make the same input give two answers is refused before anything runs. regorus says none of it
+//! until the call is reached. Called by `pdp::lint`.
+
+use std::collections::BTreeMap;
+
+use regorus::unstable::BUILTINS;
+use regorus::unstable::Module;
+use regorus::unstable::Ref;
+use regorus::unstable::Rule;
+use regorus::unstable::RuleHead;
+
+use crate::domain::pdp::ast;
+use crate::domain::pdp::ast::Chain;
+use crate::domain::pdp::ast::Node;
+use crate::domain::pdp::ast::Scope;
+use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::lint::fault_at;
+use crate::domain::pdp::lint::graph::Index;
+use crate::domain::pdp::lint::graph::Target;
+use crate::domain::pdp::lint::graph::View;
+use crate::domain::pdp::lint::head_of;
+
+/// Functions whose answer is not settled by their arguments, or that reach out.
+const IMPURE: [&str; 6] =
+    ["http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns", "uuid.rfc4122"];
+
+/// Checks every call of every rule.
+pub(super) fn check(modules: &[Ref<Module>], index: &Index) -> Vec<BundleFault> {
+    let arity = arities(modules);
+    let mut faults = Vec::new();
+    for module in modules {
+        let view = View::new(module);
+        for rule in &module.policy {
+            ast::walk(rule, &mut |node, scope| {
+                if let Node::Call(chain, given) = node {
+                    faults.extend(check_call(&view, index, &arity, (&chain, given), scope));
+                }
+            });
+        }
+    }
+    faults
+}
+
+fn check_call(
+    view: &View,
+    index: &Index,
+    arity: &BTreeMap<String, usize>,
+    (chain, given): (&Chain<'_>, usize),
+    scope: &Scope,
+) -> Option<BundleFault> {
+    let name = chain.dotted().unwrap_or_else(|| chain.root.clone());
+    let own = view.absolute(chain, scope).map(|path| index.target(&path));
+    if let Some(Target::Rule(path)) = own {
+        return match arity.get(&path) {
+            Some(takes) => wrong_count(chain, &name, given, *takes),
+            None => {
+                Some(fault_at(chain.span, format!("`{name}` is a rule, not a function"), "refer to it without `(…)`"))
+            }
+        };
+    }
+    if IMPURE.contains(&name.as_str()) {
+        return Some(fault_at(
+            chain.span,
+            format!("`{name}` is not allowed: the same input must always give the same decision"),
+            "use what `input` carries; the time is `input.context.now_ms`",
+        ));
+    }
+    if name == "print" {
+        let tested = chain.span.source.get_path().ends_with("_test.rego");
+        let words = "`print` writes what callers sent to the gateway's own output";
+        return (!tested).then(|| fault_at(chain.span, words, "use it in `*_test.rego` files only"));
+    }
+    match BUILTINS.get(name.as_str()) {
+        Some((_, takes)) => wrong_count(chain, &name, given, usize::from(*takes)),
+        None => Some(fault_at(chain.span, format!("there is no function `{name}`"), "check its name and its package")),
+    }
+}
+
+/// One more argument than asked receives the result: `f(x, y)` for `y = f(x)`.
+fn wrong_count(chain: &Chain<'_>, name: &str, given: usize, takes: usize) -> Option<BundleFault> {
+    (given != takes && given != takes + 1).then(|| {
+        fault_at(chain.span, format!("`{name}` takes {takes} arguments and gets {given}"), "give it what it takes")
+    })
+}
+
+fn arities(modules: &[Ref<Module>]) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for module in modules {
+        let package = View::new(module).package;
+        for rule in &module.policy {
+            let takes = match rule.as_ref() {
+                Rule::Spec { head: RuleHead::Func { args, .. }, .. } => args.len(),
+                Rule::Default { args, .. } if !args.is_empty() => args.len(),
+                Rule::Spec { .. } | Rule::Default { .. } => continue,
+            };
+            if let Some(name) = head_of(rule).and_then(|head| head.dotted()) {
+                found.insert(format!("{package}.{name}"), takes);
+            }
+        }
+    }
+    found
+}

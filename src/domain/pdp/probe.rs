@@ -1,0 +1,208 @@
+//! Trying a compiled bundle before it may decide.
+//!
+//! Promises: a bundle that lets a caller without roles write with high impact, or any caller into
+//! a tenant that does not exist, is refused; for sample callers, one per tenant and role of the
+//! data, a listed tool passes the call phase but for what was sent and for approval, and every
+//! other is denied. The number of samples is bounded. Called by `pdp::engine`.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::domain::catalog::Effect;
+use crate::domain::catalog::Impact;
+use crate::domain::identity::AuthMethod;
+use crate::domain::pdp::Caller;
+use crate::domain::pdp::Context;
+use crate::domain::pdp::Input;
+use crate::domain::pdp::Outcome;
+use crate::domain::pdp::Phase;
+use crate::domain::pdp::ToolFacts;
+use crate::domain::pdp::bundle::Bundle;
+use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::engine::Pdp;
+use crate::domain::pdp::ruling::APPROVAL_REQUIRED;
+use crate::domain::pdp::ruling::Ruling;
+
+/// Calls that the self-test may decide; about a tenth of a second on the virtual machine.
+const CALLS_MAX: usize = 4_096;
+
+/// Faults reported before the self-test stops looking for more.
+const FAULTS_MAX: usize = 10;
+
+/// A tenant that no data names.
+const NOWHERE: &str = "org_that_is_nowhere";
+
+/// Tries `pdp`, and says what it got wrong.
+pub(super) fn check(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>) -> Result<(), Vec<BundleFault>> {
+    let mut faults = Vec::new();
+    must_deny(pdp, bundle, tools, &mut faults);
+    if faults.is_empty() {
+        must_agree(pdp, bundle, tools, &mut faults);
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+fn must_deny(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>, faults: &mut Vec<BundleFault>) {
+    let mut dangerous: Vec<ToolFacts> = tools
+        .values()
+        .filter(|tool| tool.effect != Effect::Read && tool.impact == Impact::High && tool.route != "gateway")
+        .cloned()
+        .collect();
+    if dangerous.is_empty() {
+        dangerous.push(ToolFacts {
+            name: "loopiq_probe".to_owned(),
+            family: "release".to_owned(),
+            effect: Effect::Write,
+            impact: Impact::High,
+            route: "POST /api/v1/probe".to_owned(),
+        });
+    }
+    let tenants = keys(bundle.data(), "tenants").into_iter().chain([NOWHERE.to_owned()]);
+    let roles = keys(bundle.data(), "roles");
+    for tenant in tenants.take(64) {
+        // Nobody is a member of nowhere, whatever their roles.
+        let callers = if tenant == NOWHERE { vec![Vec::new(), roles.clone()] } else { vec![Vec::new()] };
+        for roles in callers {
+            for tool in &dangerous {
+                if faults.len() >= FAULTS_MAX {
+                    return;
+                }
+                let who = if roles.is_empty() { "a caller without roles" } else { "a caller with every role" };
+                let ruling = pdp.decide(&call(caller(&tenant, roles.clone(), AuthMethod::Oauth), tool));
+                faults.extend(broken(&ruling));
+                if ruling.outcome() != Outcome::Deny {
+                    faults.push(BundleFault::new(
+                        "",
+                        format!("{who} may call `{}`, which writes with high impact, in tenant `{tenant}`", tool.name),
+                        "the policy must deny this call: check the tenant and the permission before anything else",
+                    ));
+                }
+            }
+        }
+    }
+}
+
+fn must_agree(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>, faults: &mut Vec<BundleFault>) {
+    let mut left = CALLS_MAX;
+    for caller in samples(bundle.data()) {
+        if faults.len() >= FAULTS_MAX || left < tools.len() + 1 {
+            return;
+        }
+        left -= tools.len() + 1;
+        let list = pdp.decide(&list(caller.clone(), tools));
+        faults.extend(broken(&list));
+        for tool in tools.values() {
+            let ruling = pdp.decide(&call(caller.clone(), tool));
+            faults.extend(broken(&ruling));
+            faults.extend(disagreement(&list, &ruling, &caller, &tool.name));
+        }
+    }
+}
+
+fn disagreement(list: &Ruling, call: &Ruling, caller: &Caller, tool: &str) -> Option<BundleFault> {
+    let who = match caller.method {
+        AuthMethod::ServiceAccount => format!("service account `{}` of `{}`", caller.user, caller.tenant),
+        AuthMethod::Oauth | AuthMethod::Loopiq | AuthMethod::Helix => {
+            format!("a caller of `{}` with role `{}`", caller.tenant, caller.roles.join("`, `"))
+        }
+    };
+    let remedy = "list and call must follow the same rules; reasons about what was sent carry `data: {\"about\": \"arguments\"}`";
+    let listed = list.sees(tool);
+    if listed != call.sees(tool) {
+        let (one, other) = if listed { ("listed", "hidden") } else { ("not listed", "seen") };
+        return Some(BundleFault::new("", format!("`{tool}` is {one} for {who}, and {other} in a call of it"), remedy));
+    }
+    if !listed && call.outcome() != Outcome::Deny {
+        return Some(BundleFault::new(
+            "",
+            format!("`{tool}` is not listed for {who}, and a call of it goes through"),
+            remedy,
+        ));
+    }
+    let other = call.reasons().iter().find(|reason| {
+        let about = reason.data.get("about").and_then(Value::as_str);
+        reason.code != APPROVAL_REQUIRED && about != Some("arguments")
+    })?;
+    listed.then(|| {
+        BundleFault::new(
+            "",
+            format!("`{tool}` is listed for {who}, and a call of it is denied: `{}`", other.code),
+            remedy,
+        )
+    })
+}
+
+fn broken(ruling: &Ruling) -> Option<BundleFault> {
+    let fault = ruling.fault()?;
+    Some(BundleFault::new(
+        "",
+        format!("the self-test got no decision ({}): {}", fault.as_str(), ruling.detail()),
+        "every call, list and response must get a decision; nothing may be undefined",
+    ))
+}
+
+/// One caller per tenant and role, then the service accounts. Roles first, so that a bound on
+/// samples still sees every role once.
+fn samples(data: &Value) -> Vec<Caller> {
+    let tenants = keys(data, "tenants");
+    let roles = keys(data, "roles");
+    let mut found = Vec::new();
+    for tenant in tenants.iter().take(32) {
+        for role in roles.iter().take(32) {
+            found.push(caller(tenant, vec![role.clone()], AuthMethod::Oauth));
+        }
+        for account in keys(data, "service_accounts").into_iter().take(8) {
+            let mut caller = caller(tenant, Vec::new(), AuthMethod::ServiceAccount);
+            caller.user = account;
+            found.push(caller);
+        }
+    }
+    found
+}
+
+fn keys(data: &Value, table: &str) -> Vec<String> {
+    data.get(table).and_then(Value::as_object).map(|rows| rows.keys().cloned().collect()).unwrap_or_default()
+}
+
+fn caller(tenant: &str, roles: Vec<String>, method: AuthMethod) -> Caller {
+    Caller {
+        user: "self-test".to_owned(),
+        tenant: tenant.to_owned(),
+        roles,
+        teams: BTreeMap::new(),
+        permissions: Vec::new(),
+        scopes: Vec::new(),
+        client: String::new(),
+        method,
+    }
+}
+
+fn call(caller: Caller, tool: &ToolFacts) -> Input {
+    Input { tool: Some(tool.clone()), ..empty(Phase::Call, caller) }
+}
+
+fn list(caller: Caller, tools: &BTreeMap<String, ToolFacts>) -> Input {
+    Input { tools: Some(tools.clone()), ..empty(Phase::List, caller) }
+}
+
+fn empty(phase: Phase, caller: Caller) -> Input {
+    Input {
+        schema: 1,
+        phase,
+        caller,
+        tool: None,
+        tools: None,
+        arguments: serde_json::Map::new(),
+        dry_run: false,
+        approval: None,
+        facts: Vec::new(),
+        response: None,
+        context: Context {
+            workflow: String::new(),
+            chain: Vec::new(),
+            now_ms: 1_790_000_000_000,
+            now: "2026-09-21T14:13:20Z".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,186 @@
+//! audit, answer: the record first, then the bytes.
+//!
+//! Promises: no answer that shows anything leaves before its record is durable, unless a read's
+//! route is declared best effort; when a write was made and its record cannot be, the answer says
+//! just that. Never decides. Called by `pep`.
+
+use std::time::Instant;
+
+use serde_json::Value;
+use serde_json::json;
+use tracing::error;
+
+use super::Pep;
+use super::arrival::Answer;
+use super::asked::Asked;
+use super::asked::Reach;
+use super::asked::Reply;
+use super::receive::challenge_body;
+use crate::domain::audit::record::Stage as Written;
+use crate::domain::identity::metadata;
+use crate::domain::mcp;
+use crate::domain::mcp::Ask;
+use crate::domain::mcp::Request;
+use crate::domain::mcp::reply::About;
+use crate::domain::mcp::reply::CallAnswer;
+use crate::domain::refusal::Challenge;
+use crate::domain::refusal::Code;
+use crate::domain::refusal::Fault;
+use crate::domain::refusal::No;
+use crate::domain::refusal::Refusal;
+use crate::metrics::Stage;
+
+/// JSON-RPC code of a refusal where no tool result can carry it; outside the ranges that JSON-RPC and MCP reserve.
+const REFUSED: i64 = 40_300;
+/// JSON-RPC code of a call that its caller gave up.
+const CANCELLED: i64 = 40_499;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+const INSTRUCTIONS: &str = "LoopIQ release governance through loopgate. Every call is checked against your organisation's \
+policy and recorded. Ask loopiq_get_tenant_context which organisation you are in. A refusal carries a code, reasons and \
+what to do next. High-impact changes need a person's approval; pass `dryRun: true` to see an effect without causing it. \
+Repeat a write with the same `idempotencyKey`.";
+
+impl Pep {
+    /// audit → answer.
+    pub(super) async fn close(&self, mut asked: Asked, outcome: Result<Reply, No>) -> Answer {
+        let outcome = self.audit(&mut asked, outcome).await;
+        self.count(&asked, &outcome);
+        match outcome {
+            Ok(reply) => written(&self.settings, &asked, reply),
+            Err(No::Challenge(challenge)) => self.challenged(&challenge),
+            Err(No::Fault(fault)) => faulted(&asked, &fault),
+            Err(No::Refusal(refusal)) => refused(&asked, &refusal),
+            Err(No::Cancelled) => faulted(&asked, &Fault::new(200, CANCELLED, "cancelled; nothing was sent")),
+        }
+    }
+
+    /// Makes the record durable, or turns the outcome into one that may be shown without it.
+    async fn audit(&self, asked: &mut Asked, outcome: Result<Reply, No>) -> Result<Reply, No> {
+        if matches!(outcome, Ok(Reply::Accepted | Reply::Pong)) {
+            return outcome;
+        }
+        let mut stood_for = 0;
+        if let Err(No::Challenge(_)) = &outcome {
+            let Some(before) = self.refused.record_now(asked.now_ms) else {
+                self.metrics.records_aggregated.inc();
+                return outcome;
+            };
+            stood_for = before;
+        }
+        if let Err(no) = &outcome {
+            asked.record.refused(no);
+        }
+        let stage = if outcome.is_err() && asked.reach == Reach::Nothing { Written::Denied } else { Written::Outcome };
+        let mut record = asked.record.stage(stage, self.clock.now_ms());
+        if stood_for > 0 {
+            record = record.with("refusedCredentialsBefore", stood_for);
+        }
+        let started = Instant::now();
+        let kept = self.journal.append(record).await;
+        self.metrics.stage(Stage::Audit, started.elapsed());
+        match kept {
+            Ok(reference) => {
+                asked.tell("auditRef", reference.to_string());
+                outcome
+            }
+            Err(fault) => self.unrecorded(asked, outcome, &fault.to_string()),
+        }
+    }
+
+    /// The record could not be made durable.
+    fn unrecorded(&self, asked: &Asked, outcome: Result<Reply, No>, fault: &str) -> Result<Reply, No> {
+        error!(request.id = %asked.request_id, "the record of request {} is not durable: {fault}", asked.request_id);
+        if asked.best_effort && asked.reach != Reach::Write {
+            self.metrics.journal_faults.with_label_values(&["best_effort"]).inc();
+            return outcome;
+        }
+        // WHY: a challenge or a malformed message shows nothing, so it needs no record to go out.
+        if matches!(outcome, Err(No::Challenge(_) | No::Fault(_))) {
+            return outcome;
+        }
+        self.metrics.journal_faults.with_label_values(&["unanswered"]).inc();
+        let refusal = Refusal::of(Code::AuditUnavailable).detail(fault);
+        Err(match asked.reach {
+            Reach::Write => {
+                let key = asked.controls.idempotency_key.clone().unwrap_or_default();
+                Refusal::because(Code::AuditUnavailable, "the write was sent, and its outcome cannot be recorded yet")
+                    .then(format!("wait, then call again with `idempotencyKey` {key} to learn the outcome"))
+                    .with("idempotencyKey", key)
+                    .with("sent", true)
+                    .detail(fault)
+            }
+            Reach::Nothing | Reach::Read => refusal,
+        }
+        .into())
+    }
+
+    fn count(&self, asked: &Asked, outcome: &Result<Reply, No>) {
+        let method = asked.request.as_ref().map_or("unread", |request| request.ask.method());
+        let code = match outcome {
+            Ok(_) => "ok",
+            Err(No::Challenge(challenge)) => challenge.code.as_str(),
+            Err(No::Fault(fault)) if fault.data.as_ref().is_some_and(names_unknown_tool) => Code::UnknownTool.as_str(),
+            Err(No::Fault(_)) => "protocol_error",
+            Err(No::Refusal(refusal)) => refusal.code.as_str(),
+            Err(No::Cancelled) => "cancelled",
+        };
+        self.metrics.requests.with_label_values(&[method, code]).inc();
+    }
+
+    /// 401 and 403 are for OAuth only.
+    fn challenged(&self, challenge: &Challenge) -> Answer {
+        let header = metadata::www_authenticate(challenge, &self.resource_metadata_url());
+        Answer::json(challenge.status(), challenge_body(challenge.code.as_str())).with("www-authenticate", header)
+    }
+}
+
+fn names_unknown_tool(data: &Value) -> bool {
+    data.get("code").and_then(Value::as_str) == Some(Code::UnknownTool.as_str())
+}
+
+fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
+    let (Some(request), false) = (&asked.request, matches!(reply, Reply::Accepted)) else {
+        return Answer::empty(202);
+    };
+    let to = mcp::reply::Reply::to(request, VERSION);
+    let about = About { version: VERSION, instructions: INSTRUCTIONS };
+    let bytes = match reply {
+        Reply::Accepted => Vec::new(),
+        Reply::Discovered => to.discover(&about, settings.list_ttl_ms),
+        Reply::Initialized => to.initialize(&about),
+        Reply::Pong => to.pong(),
+        Reply::Tools { tools, next } => {
+            let views: Vec<_> = tools.iter().map(|tool| super::own::view(tool)).collect();
+            to.tools(&views, next.as_deref(), settings.list_ttl_ms)
+        }
+        Reply::Called(answer) => {
+            let mut meta = answer.meta;
+            meta.insert(mcp::AUDIT_META.to_owned(), Value::Object(asked.audit_meta.clone()));
+            to.call(CallAnswer { meta, ..answer })
+        }
+    };
+    Answer::json(200, bytes)
+}
+
+fn faulted(asked: &Asked, fault: &Fault) -> Answer {
+    let answer = Answer::fault(asked.id.as_ref(), fault);
+    if fault.status == 503 { answer.with("retry-after", "5") } else { answer }
+}
+
+/// A tool call is refused in its result; any other method has only a JSON-RPC error to say it with.
+fn refused(asked: &Asked, refusal: &Refusal) -> Answer {
+    if let Some(request @ Request { ask: Ask::CallTool(_), .. }) = &asked.request {
+        let to = mcp::reply::Reply::to(request, VERSION);
+        return Answer::json(200, to.refusal(refusal, asked.audit_meta.clone()));
+    }
+    let fault = Fault::new(200, REFUSED, refusal.words()).with(json!({
+        "code": refusal.code.as_str(),
+        "reasons": refusal.reasons,
+        "retryable": refusal.retryable,
+        "next": refusal.next,
+        "data": refusal.data,
+    }));
+    faulted(asked, &fault)
+}

@@ -1,0 +1,284 @@
+//! decide, approve: which tool is meant, and whether it may be used.
+//!
+//! Promises: a tool that the caller may not see answers exactly as one that does not exist,
+//! whatever its arguments; a decision is recorded with what it was made from; policy that gives no
+//! trustworthy answer is a no. Never sends. Called by `pep`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Map;
+
+use super::Pep;
+use super::arrival::Arrival;
+use super::asked::Asked;
+use super::asked::Reply;
+use super::asked::fresh_id;
+use super::ports::Action;
+use super::rules::Rules;
+use crate::domain::audit::record::Decided;
+use crate::domain::catalog::ResolveFault;
+use crate::domain::catalog::Target;
+use crate::domain::catalog::Tool;
+use crate::domain::identity::Principal;
+use crate::domain::identity::Tenant;
+use crate::domain::mcp;
+use crate::domain::mcp::ToolCall;
+use crate::domain::pdp::Caller;
+use crate::domain::pdp::Context;
+use crate::domain::pdp::Input;
+use crate::domain::pdp::Obligation;
+use crate::domain::pdp::Outcome;
+use crate::domain::pdp::Phase;
+use crate::domain::pdp::ToolFacts;
+use crate::domain::pdp::ruling::Permit;
+use crate::domain::pdp::ruling::Ruling;
+use crate::domain::refusal::Code;
+use crate::domain::refusal::Fault;
+use crate::domain::refusal::No;
+use crate::domain::refusal::Refusal;
+use crate::metrics::Stage;
+
+/// Who calls, for which organisation, under which rules: settled once per call.
+pub(super) struct Standing {
+    /// Who.
+    pub(super) principal: Arc<Principal>,
+    /// For which organisation.
+    pub(super) tenant: Tenant,
+    /// The snapshot that decides.
+    pub(super) rules: Arc<Rules>,
+}
+
+/// Reason code by which policy says that a tenant has no MCP access at all.
+const MCP_DISABLED: &str = "mcp_disabled";
+
+impl Pep {
+    /// The rules in force; without any, nothing is decided.
+    pub(super) fn rules_in_force(&self) -> Result<Arc<Rules>, Refusal> {
+        self.rules.current().ok_or_else(|| Refusal::of(Code::PolicyUnavailable).detail("no rules have been loaded"))
+    }
+
+    /// `tools/list`: what the caller may see, by one evaluation of the policy that judges calls.
+    pub(super) fn list(
+        &self,
+        arrival: &Arrival,
+        principal: &Arc<Principal>,
+        asked: &mut Asked,
+        cursor: Option<&str>,
+    ) -> Result<Reply, No> {
+        let meta = asked.request.as_ref().map(|request| request.meta.clone()).unwrap_or_default();
+        asked.controls = mcp::controls::controls(&meta, &arrival.head, &mut Map::new())?;
+        let standing = self.resolve_tenant(arrival, principal, asked)?;
+        let visible = self.visible(&standing, asked, standing.rules.facts.clone())?;
+        let tools: Vec<Arc<Tool>> =
+            standing.rules.catalog.tools().filter(|tool| visible.contains(&tool.name)).cloned().collect();
+        let page = mcp::cursor::page(&tools, cursor, self.settings.list_page, |tool| &tool.name)?;
+        Ok(Reply::Tools { tools: page.items.to_vec(), next: page.next_cursor })
+    }
+
+    /// Names of the tools among `tools` that the caller may see.
+    pub(super) fn visible(
+        &self,
+        standing: &Standing,
+        asked: &mut Asked,
+        tools: BTreeMap<String, ToolFacts>,
+    ) -> Result<Vec<String>, No> {
+        let input = Input { tools: Some(tools), ..input(Phase::List, standing, asked) };
+        let ruling = self.rule(&standing.rules, asked, &input);
+        if let Some(no) = self.no_answer(&ruling) {
+            return Err(no);
+        }
+        Ok(ruling.visible().to_vec())
+    }
+
+    /// The tool that a call means, with arguments that fit it.
+    pub(super) fn target(
+        &self,
+        standing: &Standing,
+        arrival: &Arrival,
+        asked: &mut Asked,
+        call: &ToolCall,
+    ) -> Result<Target, No> {
+        let (tool, refusal) = match standing.rules.catalog.resolve(call) {
+            Ok(target) => {
+                asked.record.called(&target.tool, target.via.as_ref().map(|via| via.name.as_str()), &target.arguments);
+                let fits = target.tool.validate(&target.arguments);
+                let foreign = || target.tool.foreign_tenant(&target.arguments, &standing.tenant);
+                match fits.err().or_else(foreign) {
+                    None => {
+                        mcp::headers::check_param_headers(&arrival.head, target.tool.offered_input(), &call.arguments)?;
+                        return Ok(target);
+                    }
+                    Some(refusal) => (target.tool, refusal),
+                }
+            }
+            Err(ResolveFault::Invalid { tool, refusal }) => {
+                asked.record.called_unknown(&call.name);
+                (tool, *refusal)
+            }
+            Err(fault) => {
+                asked.record.called_unknown(&call.name);
+                self.visible(standing, asked, BTreeMap::new())?;
+                return Err(no_such(&call.name, matches!(fault, ResolveFault::UnknownRoute { .. })));
+            }
+        };
+        // WHY: arguments are judged for their form before policy sees them, and the form of a hidden
+        // tool's arguments must not tell that it exists; so first ask whether it may be seen.
+        let facts: BTreeMap<_, _> = standing.rules.facts.get_key_value(&tool.name).into_iter().map(owned).collect();
+        let visible = self.visible(standing, asked, facts)?;
+        if visible.contains(&tool.name) {
+            return Err(refusal.into());
+        }
+        Err(no_such(&call.name, tool.name != call.name))
+    }
+
+    /// Whether the call may be made.
+    pub(super) fn decide(&self, standing: &Standing, asked: &mut Asked, target: &Target) -> Ruling {
+        let workflow = asked.controls.workflow.clone().unwrap_or_default();
+        let input = Input {
+            tool: standing.rules.facts.get(&target.tool.name).cloned(),
+            arguments: target.arguments.clone(),
+            dry_run: asked.controls.dry_run,
+            facts: self.facts.recall(standing.tenant.as_str(), &standing.principal.user, &workflow),
+            ..input(Phase::Call, standing, asked)
+        };
+        self.rule(&standing.rules, asked, &input)
+    }
+
+    /// A permit, or the no that the ruling means.
+    pub(super) fn permit(
+        &self,
+        standing: &Standing,
+        asked: &mut Asked,
+        ruling: Ruling,
+        target: Target,
+    ) -> Result<Permit<Action>, No> {
+        if let Some(no) = self.no_answer(&ruling) {
+            return Err(no);
+        }
+        if !ruling.sees(&target.tool.name) {
+            return Err(no_such(&target.tool.name, target.via.is_some()));
+        }
+        // WHY: no limiter exists yet that could perform it, and an obligation that cannot be
+        // performed is a no.
+        if ruling.obligations().iter().any(|one| matches!(one, Obligation::Limit { .. })) {
+            let detail = "the policy asks for a limit class; this gateway has no limiter";
+            return Err(Refusal::of(Code::PolicyUnavailable).detail(detail).into());
+        }
+        asked.best_effort = target.tool.best_effort_audit;
+        let dry_run = asked.controls.dry_run;
+        let action =
+            Action { tenant: standing.tenant.clone(), tool: target.tool, arguments: target.arguments, dry_run };
+        match ruling.into_permit(action) {
+            Ok(permit) => Ok(permit),
+            Err(ruling) => Err(refusal(&standing.rules, &ruling, asked).into()),
+        }
+    }
+
+    /// A ruling that is no decision about a tool: policy failed, or the tenant has no MCP access.
+    fn no_answer(&self, ruling: &Ruling) -> Option<No> {
+        if let Some(fault) = ruling.fault() {
+            self.metrics.policy_faults.with_label_values(&[fault.as_str()]).inc();
+            let detail = format!("{}: {}", fault.as_str(), ruling.detail());
+            return Some(Refusal::of(Code::PolicyUnavailable).detail(detail).into());
+        }
+        let disabled: Vec<_> = ruling.reasons().iter().filter(|reason| reason.code == MCP_DISABLED).cloned().collect();
+        (!disabled.is_empty()).then(|| Refusal::of(Code::McpDisabled).with_reasons(disabled).into())
+    }
+
+    /// One evaluation, timed and recorded.
+    pub(super) fn rule(&self, rules: &Rules, asked: &mut Asked, input: &Input) -> Ruling {
+        let started = Instant::now();
+        let ruling = rules.pdp.decide(input);
+        asked.took(&self.metrics, Stage::Decide, started);
+        let id = fresh_id(asked.now_ms, self.clock.random());
+        let decided = Decided {
+            id: &id,
+            outcome: ruling.outcome(),
+            reasons: ruling.reasons(),
+            obligations: ruling.obligations(),
+            input,
+            bundle_digest: ruling.bundle_digest(),
+            data_digest: ruling.data_digest(),
+            engine: ruling.engine().as_str(),
+            instructions: None,
+        };
+        let sensitive = |tool: &str| rules.catalog.tool(tool).map(|tool| tool.sensitive.clone());
+        asked.record.decided(&decided, sensitive);
+        // WHY: the decision that an answer names is the one about the call, not those around it.
+        if input.phase == Phase::Call || !asked.audit_meta.contains_key("decisionId") {
+            asked.tell("decisionId", id);
+        }
+        asked.tell("policyRevision", rules.revision());
+        ruling
+    }
+}
+
+fn owned((name, facts): (&String, &ToolFacts)) -> (String, ToolFacts) {
+    (name.clone(), facts.clone())
+}
+
+/// The answer to a call of what does not exist, and to a call of what the caller may not see.
+///
+/// One function for both, so that the two answers cannot differ.
+fn no_such(name: &str, by_route: bool) -> No {
+    if by_route {
+        let next = "list the routes with `loopiq_list_routes` and use one of them";
+        return Refusal::because(Code::UnknownTool, "no such route").then(next).into();
+    }
+    Fault::unknown_tool(name).into()
+}
+
+/// The refusal that a ruling without a permit means.
+fn refusal(rules: &Rules, ruling: &Ruling, asked: &Asked) -> Refusal {
+    match ruling.outcome() {
+        Outcome::Pending => {
+            let mut refusal = Refusal::of(Code::ApprovalRequired).with_reasons(ruling.reasons().to_vec());
+            let asks = ruling.obligations().iter().find(|one| matches!(one, Obligation::RequireApproval { .. }));
+            if let Some(asks) = asks.and_then(|one| serde_json::to_value(one).ok()) {
+                refusal = refusal.with("approval", asks);
+            }
+            if asked.controls.approval_id.is_some() {
+                refusal = refusal.with("approvalKnown", false);
+            }
+            refusal.with("policyRevision", rules.revision())
+        }
+        Outcome::Allow | Outcome::Deny => {
+            Refusal::of(Code::PolicyDenied).with_reasons(ruling.reasons().to_vec()).detail(ruling.detail())
+        }
+    }
+}
+
+/// What every phase tells the policy.
+pub(super) fn input(phase: Phase, standing: &Standing, asked: &Asked) -> Input {
+    let principal = &standing.principal;
+    let now = jiff::Timestamp::from_millisecond(asked.now_ms).unwrap_or_default();
+    Input {
+        schema: 1,
+        phase,
+        caller: Caller {
+            user: principal.user.clone(),
+            tenant: standing.tenant.as_str().to_owned(),
+            roles: principal.roles.clone(),
+            teams: principal.teams.clone(),
+            permissions: principal.permissions.clone(),
+            scopes: principal.scopes.clone(),
+            client: principal.client.clone().unwrap_or_default(),
+            method: principal.method,
+        },
+        tool: None,
+        tools: None,
+        arguments: Map::new(),
+        dry_run: false,
+        approval: None,
+        facts: Vec::new(),
+        response: None,
+        context: Context {
+            workflow: asked.controls.workflow.clone().unwrap_or_default(),
+            chain: asked.controls.chain.clone(),
+            now_ms: asked.now_ms,
+            now: now.to_string(),
+        },
+    }
+}

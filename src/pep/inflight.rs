@@ -1,0 +1,108 @@
+//! Calls under way, so that a legacy client can give one up by its id.
+//!
+//! Promises: only the caller who made a call can cancel it; when two calls of one caller carry the
+//! same id, neither is cancelled, since the gateway cannot know which was meant. Bounded by the
+//! calls under way. Called by `pep`.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use super::arrival::Cancel;
+use crate::domain::identity::Principal;
+use crate::domain::mcp::RequestId;
+
+type Key = (String, RequestId);
+
+/// Calls under way, by caller and request id.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    calls: Mutex<HashMap<Key, Vec<(u64, Cancel)>>>,
+    entered: AtomicU64,
+}
+
+/// Takes its call out of the register when the call ends, however it ends.
+pub(super) struct Registered<'a> {
+    register: &'a InFlight,
+    key: Key,
+    number: u64,
+}
+
+impl InFlight {
+    /// Registers a call of `principal` until the guard is dropped.
+    pub(super) fn enter(&self, principal: &Principal, id: Option<&RequestId>, cancel: &Cancel) -> Registered<'_> {
+        let key = (caller(principal), id.cloned().unwrap_or(RequestId::Number(0)));
+        let number = self.entered.fetch_add(1, Ordering::Relaxed);
+        if let Ok(mut calls) = self.calls.lock() {
+            calls.entry(key.clone()).or_default().push((number, cancel.clone()));
+        }
+        Registered { register: self, key, number }
+    }
+
+    /// Cancels the one call of `principal` with this id. Says whether there was exactly one.
+    pub(super) fn cancel(&self, principal: &Principal, id: &RequestId) -> bool {
+        let Ok(calls) = self.calls.lock() else { return false };
+        match calls.get(&(caller(principal), id.clone())).map(Vec::as_slice) {
+            Some([(_, only)]) => {
+                only.raise();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let Ok(mut calls) = self.register.calls.lock() else { return };
+        if let Some(of_id) = calls.get_mut(&self.key) {
+            of_id.retain(|(number, _)| *number != self.number);
+            if of_id.is_empty() {
+                calls.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// Who a call belongs to: issuer and user together, since two issuers may name one user.
+fn caller(principal: &Principal) -> String {
+    format!("{}\n{}", principal.issuer, principal.user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn principal(user: &str) -> Principal {
+        Principal {
+            user: user.to_owned(),
+            issuer: "i".to_owned(),
+            method: crate::domain::identity::AuthMethod::Oauth,
+            client: None,
+            tenants: vec![],
+            active_tenant: None,
+            roles: vec![],
+            teams: std::collections::BTreeMap::new(),
+            permissions: vec![],
+            scopes: vec![],
+            expires_at: 0,
+        }
+    }
+
+    #[test]
+    fn only_the_caller_can_cancel_and_an_ambiguous_id_cancels_nothing() {
+        let register = InFlight::default();
+        let (one, two) = (Cancel::default(), Cancel::default());
+        let id = RequestId::Number(7);
+        let (ada, ben) = (principal("ada"), principal("ben"));
+        let first = register.enter(&ada, Some(&id), &one);
+        assert!(!register.cancel(&ben, &id));
+        let second = register.enter(&ada, Some(&id), &two);
+        assert!(!register.cancel(&ada, &id));
+        drop(second);
+        assert!(register.cancel(&ada, &id) && one.is_raised() && !two.is_raised());
+        drop(first);
+        assert!(!register.cancel(&ada, &id));
+    }
+}

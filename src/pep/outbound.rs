@@ -1,0 +1,128 @@
+//! What is added to a route request on its way to a backend: ids, tenant, user, credential.
+//!
+//! Promises: nothing of the client's but validated values; the client's token is not among the
+//! inputs, so it cannot get out. Never sends. Called by `pep`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::ports::Action;
+use super::ports::Outbound;
+use crate::domain::catalog::RouteRequest;
+use crate::domain::identity::Principal;
+use crate::domain::identity::assertion::Assertion;
+use crate::domain::identity::assertion::mint_assertion;
+use crate::domain::identity::signing::SigningKey;
+use crate::domain::mcp::trace::TraceContext;
+use crate::domain::refusal::Code;
+use crate::domain::refusal::Refusal;
+
+/// How callers are proven to backends, by backend name.
+#[derive(Debug)]
+pub struct Propagation {
+    /// `iss` of assertions.
+    pub issuer: String,
+    /// Signs assertions.
+    pub key: SigningKey,
+    /// How, for each backend.
+    pub backends: BTreeMap<String, Proof>,
+}
+
+/// How a caller is proven to one backend.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// A short-lived JWT signed by the gateway.
+    Assertion {
+        /// Its `aud`.
+        audience: String,
+        /// How long it is good.
+        lifetime: Duration,
+    },
+    /// A service credential.
+    Static(String),
+}
+
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Assertion { audience, lifetime } => write!(f, "Assertion({audience}, {lifetime:?})"),
+            Self::Static(_) => f.write_str("Static(***)"),
+        }
+    }
+}
+
+/// The ids of one call.
+#[derive(Debug, Clone)]
+pub(super) struct CallIds<'a> {
+    pub(super) request_id: &'a str,
+    pub(super) decision_id: &'a str,
+    pub(super) workflow: Option<&'a str>,
+    pub(super) approval_id: Option<&'a str>,
+    pub(super) idempotency_key: Option<&'a str>,
+    pub(super) trace: &'a TraceContext,
+}
+
+impl Propagation {
+    /// The request in its final form.
+    pub(super) fn outbound(
+        &self,
+        request: RouteRequest,
+        action: &Action,
+        principal: &Principal,
+        ids: &CallIds<'_>,
+        now_s: i64,
+    ) -> Result<Outbound, Refusal> {
+        let mut headers = vec![
+            ("Authorization", self.credential(&request.backend, action, principal, ids, now_s)?),
+            ("X-Request-Id", ids.request_id.to_owned()),
+            ("traceparent", ids.trace.traceparent()),
+            ("X-LoopIQ-Tenant", action.tenant.as_str().to_owned()),
+            ("X-LoopIQ-User", principal.user.clone()),
+        ];
+        let optional = [
+            ("tracestate", ids.trace.tracestate.as_deref()),
+            ("X-LoopIQ-Workflow", ids.workflow),
+            ("X-LoopIQ-Approval-Id", ids.approval_id),
+            ("Idempotency-Key", ids.idempotency_key),
+        ];
+        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))));
+        Ok(Outbound {
+            backend: request.backend,
+            method: request.method,
+            path_and_query: request.path_and_query,
+            headers,
+            body: request.body,
+            timeout: request.timeout,
+        })
+    }
+
+    fn credential(
+        &self,
+        backend: &str,
+        action: &Action,
+        principal: &Principal,
+        ids: &CallIds<'_>,
+        now_s: i64,
+    ) -> Result<String, Refusal> {
+        let bearer = match self.backends.get(backend) {
+            None => return Err(Refusal::of(Code::BackendUnavailable).detail(format!("no settings for `{backend}`"))),
+            Some(Proof::Static(credential)) => credential.clone(),
+            Some(Proof::Assertion { audience, lifetime }) => {
+                let claims = Assertion {
+                    iss: self.issuer.clone(),
+                    aud: audience.clone(),
+                    sub: principal.user.clone(),
+                    tenant: action.tenant.as_str().to_owned(),
+                    request_id: ids.request_id.to_owned(),
+                    decision_id: ids.decision_id.to_owned(),
+                    roles: principal.roles.clone(),
+                    iat: now_s,
+                    exp: now_s + i64::try_from(lifetime.as_secs()).unwrap_or(60),
+                    jti: ids.request_id.to_owned(),
+                };
+                mint_assertion(&self.key, &claims)
+            }
+        };
+        Ok(format!("Bearer {bearer}"))
+    }
+}

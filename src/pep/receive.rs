@@ -1,0 +1,143 @@
+//! receive, authenticate, resolve tenant: from bytes to who asks what for whom.
+//!
+//! Promises: a stranger learns nothing beyond how to get a credential; a token is looked at before
+//! a body is read. Never decides what a caller may do. Called by `pep`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::Pep;
+use super::arrival::Answer;
+use super::arrival::Arrival;
+use super::asked::Asked;
+use super::asked::Reply;
+use super::decide::Standing;
+use crate::domain::identity;
+use crate::domain::identity::Principal;
+use crate::domain::identity::metadata;
+use crate::domain::mcp;
+use crate::domain::mcp::Head;
+use crate::domain::mcp::Message;
+use crate::domain::mcp::Notification;
+use crate::domain::refusal::Fault;
+use crate::domain::refusal::No;
+use crate::metrics::Stage;
+
+const RESOURCE_PATH: &str = "/.well-known/oauth-protected-resource";
+
+impl Pep {
+    /// Documents that anyone may read, and paths where nothing is.
+    pub(super) fn document(&self, head: &Head) -> Option<Answer> {
+        let content = match head.path.trim_end_matches('/') {
+            "" | "/mcp" => return None,
+            RESOURCE_PATH | "/.well-known/oauth-protected-resource/mcp" => metadata::protected_resource(
+                &self.settings.resource,
+                &self.settings.issuers,
+                &self.settings.scopes,
+                "LoopIQ through loopgate",
+            ),
+            "/.well-known/jwks.json" => self.propagation.key.jwks(),
+            _ => return Some(Answer::empty(404)),
+        };
+        Some(match head.method.as_str() {
+            "GET" | "HEAD" => {
+                Answer::json(200, content.to_string().into_bytes()).with("access-control-allow-origin", "*")
+            }
+            _ => Answer::empty(405).with("allow", "GET"),
+        })
+    }
+
+    /// Where the RFC 9728 document of this gateway is.
+    pub(super) fn resource_metadata_url(&self) -> String {
+        let resource = &self.settings.resource;
+        let origin_ends = resource.find("://").map_or(0, |at| at + 3);
+        match resource.get(origin_ends..).and_then(|rest| rest.find('/')) {
+            Some(at) => {
+                let (origin, path) = resource.split_at(origin_ends + at);
+                format!("{origin}{RESOURCE_PATH}{path}")
+            }
+            None => format!("{resource}{RESOURCE_PATH}"),
+        }
+    }
+
+    /// Origin, host and method.
+    pub(super) fn receive_head(&self, arrival: &Arrival) -> Result<(), No> {
+        Ok(mcp::receive::receive_head(&arrival.head, &self.settings.door)?)
+    }
+
+    /// Credential to principal.
+    pub(super) async fn authenticate(&self, arrival: &Arrival, asked: &mut Asked) -> Result<Arc<Principal>, No> {
+        let started = Instant::now();
+        let headers: Vec<&str> = arrival.head.all("authorization").collect();
+        let found = match identity::token::credentials(&headers) {
+            Ok(bearer) => self.keys.principal(bearer, asked.now_ms.div_euclid(1000)).await,
+            Err(fault) => Err(fault),
+        };
+        asked.took(&self.metrics, Stage::Authenticate, started);
+        let principal = found.map_err(|fault| {
+            self.metrics.credentials_refused.with_label_values(&[fault.cause()]).inc();
+            if fault.is_ours() {
+                No::Fault(Fault::new(503, -32603, "tokens cannot be verified at the moment; try again later"))
+            } else {
+                No::Challenge(fault.challenge(self.settings.scopes.clone()))
+            }
+        })?;
+        asked.record.caller(&principal, None);
+        asked.tell("user", principal.user.clone());
+        Ok(principal)
+    }
+
+    /// The body: one well-formed message.
+    pub(super) fn receive_body(&self, arrival: &Arrival, asked: &mut Asked) -> Result<Message, No> {
+        let started = Instant::now();
+        let read = match &arrival.body {
+            Ok(body) => mcp::receive::receive(&arrival.head, body, &self.settings.json),
+            Err(fault) => Err((fault.fault(), None)),
+        };
+        asked.took(&self.metrics, Stage::Receive, started);
+        let message = read.map_err(|(fault, id)| {
+            asked.id = id;
+            fault
+        })?;
+        if let Message::Request(request) = &message {
+            asked.id = Some(request.id.clone());
+            asked.record.asked(request.ask.method(), request.era);
+            asked.request = Some(request.clone());
+        }
+        Ok(message)
+    }
+
+    /// A notification needs no answer; one kind of it has an effect.
+    pub(super) fn notified(&self, principal: &Principal, notification: &Notification) -> Reply {
+        if let Notification::Cancelled { request_id } = notification {
+            self.in_flight.cancel(principal, request_id);
+        }
+        Reply::Accepted
+    }
+
+    /// Principal to tenant; from here on one snapshot of the rules decides.
+    pub(super) fn resolve_tenant(
+        &self,
+        arrival: &Arrival,
+        principal: &Arc<Principal>,
+        asked: &mut Asked,
+    ) -> Result<Standing, No> {
+        let started = Instant::now();
+        let mut named = arrival.head.all("x-loopiq-tenant");
+        let (header, second) = (named.next(), named.next());
+        // WHY: two headers are two choices; taking the first would let a proxy and us disagree.
+        let header = if second.is_some() { Some("") } else { header };
+        let tenant = identity::resolve_tenant(principal, header, asked.controls.tenant_meta.as_deref())?;
+        asked.record.caller(principal, Some(&tenant));
+        asked.tell("tenant", tenant.as_str());
+        asked.took(&self.metrics, Stage::ResolveTenant, started);
+        Ok(Standing { principal: Arc::clone(principal), tenant, rules: self.rules_in_force()? })
+    }
+}
+
+/// The body of a 401 or 403; the challenge itself is in the header.
+pub(super) fn challenge_body(code: &str) -> Vec<u8> {
+    json!({"error": code}).to_string().into_bytes()
+}
