@@ -79,7 +79,12 @@ fn moment(text: &str) -> Result<i64, Stop> {
 fn table(rows: &VecDeque<Row>, out: &mut dyn Write) -> Result<(), Stop> {
     let mut lines = vec![["TIME", "STAGE", "TENANT", "USER", "TOOL", "RESULT", "REF", "REQUEST"].map(str::to_owned)];
     for row in rows {
-        let what = if row.tool().is_empty() { row.method() } else { row.tool() };
+        let what = match (row.tool(), row.method()) {
+            // What is no request has no method; its stage says what it is.
+            ("", method) if method == row.stage() => "",
+            ("", method) => method,
+            (tool, _) => tool,
+        };
         let result = row.result();
         lines.push([
             time(row.time_ms()),

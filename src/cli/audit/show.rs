@@ -131,12 +131,12 @@ fn entry(row: &Row, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> {
                 text("engine")
             ),
         )?;
-        reasons(decision, &mut detail)?;
+        if row.code().is_empty() {
+            reasons(decision, &mut detail)?;
+        }
     }
     if let Some(refusal) = row.at("/unmapped/loopgate/refusal") {
-        if row.decisions().is_empty() {
-            reasons(refusal, &mut detail)?;
-        }
+        reasons(refusal, &mut detail)?;
         detail("detail", refusal.get("detail").and_then(Value::as_str).unwrap_or_default())?;
     }
     if let Some(bytes) = row.at("/unmapped/loopgate/execution/bytes").and_then(Value::as_u64) {

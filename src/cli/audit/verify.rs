@@ -181,8 +181,12 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
     if let Some(summary) = report.summary.as_ref().filter(|_| report.findings.is_empty()) {
         writeln!(
             out,
-            "{}: fine: {} records in {} epochs, {} checkpoints, {} records since the last one",
-            report.writer, summary.records, summary.epochs, summary.checkpoints, summary.unsigned
+            "{}: fine: {} in {}, {}; {} since the last one",
+            report.writer,
+            count(summary.records, "record"),
+            count(summary.epochs, "epoch"),
+            count(summary.checkpoints, "checkpoint"),
+            count(summary.unsigned, "record"),
         )?;
         if summary.torn_bytes > 0 {
             writeln!(
@@ -201,4 +205,8 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
         )?;
     }
     Ok(())
+}
+
+fn count(number: u64, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }
