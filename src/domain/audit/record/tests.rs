@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::domain::audit::chain::Chain;
 use crate::domain::audit::redaction::DROPPED;
-use crate::domain::catalog::{Catalog, Effect, Impact};
+use crate::domain::catalog::{BUILT_IN, Catalog, Effect, Impact};
 use crate::domain::identity::AuthMethod;
 use crate::domain::pdp::{Caller, Context, EarlierCall, Phase, ToolFacts};
 use crate::domain::refusal::{Challenge, Code, Fault, Refusal};
@@ -32,21 +32,15 @@ fn principal() -> Principal {
     }
 }
 
+/// The built-in tool, with other sensitive fields.
 fn tool(sensitive: &[&str]) -> Tool {
-    let catalog = json!({"schema": 1, "backend": "loopiq", "tools": [{
-        "name": "loopiq_create_work_item",
-        "title": "Create",
-        "description": "Creates a work item.",
-        "family": "work_item",
-        "effect": "write",
-        "impact": "low",
-        "route": "POST /api/v1/work-items",
-        "sensitive": sensitive,
-    }]});
-    let catalog = Catalog::from_yaml(&catalog.to_string()).unwrap();
+    let catalog = Catalog::from_yaml(BUILT_IN).unwrap();
     let tool = Arc::clone(catalog.tool("loopiq_create_work_item").unwrap());
     drop(catalog);
-    Arc::into_inner(tool).unwrap()
+    let mut tool = Arc::try_unwrap(tool).unwrap();
+    tool.sensitive = sensitive.iter().map(|pointer| (*pointer).to_owned()).collect();
+    tool.digest = "d1".repeat(32);
+    tool
 }
 
 fn arguments(value: Value) -> Map<String, Value> {
@@ -176,7 +170,7 @@ fn an_outcome_carries_everything_that_users_were_promised() {
         ("/unmapped/loopgate/stage", json!("outcome")),
         ("/unmapped/loopgate/tool", json!("loopiq_create_work_item")),
         ("/unmapped/loopgate/via", json!("loopiq_invoke_route")),
-        ("/unmapped/loopgate/tool_digest", json!(tool(&["/owner/email"]).digest)),
+        ("/unmapped/loopgate/tool_digest", json!("d1".repeat(32))),
         ("/unmapped/loopgate/workflow", json!("wf-1")),
         ("/unmapped/loopgate/tool_chain", json!(["plan", "act"])),
         ("/unmapped/loopgate/approval_id", json!("apr-1")),
