@@ -1,1 +1,422 @@
-//! (room to come)
+//! Composition root: builds every part from settings, wires the sentence, starts, drains.
+//!
+//! Promises: a part is complete when it exists; nothing is served before the journal is open; at a
+//! stop, readiness goes first, then new connections, then calls under way are carried to their
+//! end, then the journal is closed. Never decides anything. Called by the commands.
+
+pub mod keys;
+mod clock;
+mod vitals;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::error;
+use tracing::info;
+use tracing::warn;
+use tracing_subscriber::EnvFilter;
+
+use self::clock::SystemClock;
+use self::keys::OwnKeys;
+use self::vitals::Parts;
+use crate::adapters::admin;
+use crate::adapters::backend::Backends;
+use crate::adapters::backend::Target;
+use crate::adapters::door;
+use crate::adapters::facts::RecentCalls;
+use crate::adapters::journal;
+use crate::adapters::keys::IssuerConfig;
+use crate::adapters::keys::Keys;
+use crate::adapters::keys::source::KeySource;
+use crate::adapters::reload;
+use crate::adapters::reload::Sources;
+use crate::adapters::reload::Watcher;
+use crate::config;
+use crate::config::Settings;
+use crate::domain::audit::record::Record;
+use crate::domain::audit::record::Stage;
+use crate::domain::canonical;
+use crate::domain::identity::issuer::Alg;
+use crate::domain::identity::issuer::ClaimMap;
+use crate::domain::identity::issuer::IssuerSettings;
+use crate::domain::mcp::receive::DoorRules;
+use crate::metrics::Metrics;
+use crate::pep;
+use crate::pep::Pep;
+use crate::pep::ports::Clock;
+use crate::pep::rules::Rules;
+use crate::pep::rules::RulesCell;
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppFault {
+    /// A listener, by its name in the settings.
+    #[error("`{name}` cannot listen on {addr}: {cause}; choose another address or stop what listens there")]
+    Listen {
+        /// `listen.mcp` or `listen.admin`.
+        name: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        cause: String,
+    },
+    /// Issuers.
+    #[error("issuers: {0}")]
+    Issuers(String),
+    /// A file with a secret or a key.
+    #[error("{path}: {cause}; {remedy}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        cause: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The journal.
+    #[error("audit: {0}")]
+    Journal(String),
+}
+
+/// A running gateway.
+pub struct Running {
+    /// Where MCP clients connect.
+    pub mcp: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    parts: Arc<Parts>,
+    stop: watch::Sender<bool>,
+    door: JoinHandle<door::Closed>,
+    others: Vec<JoinHandle<()>>,
+}
+
+/// Starts everything. Rules that cannot be loaded leave it running and not ready.
+pub async fn start(settings: Settings) -> Result<Running, AppFault> {
+    let own = OwnKeys::open(&settings.keys_dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let metrics = Arc::new(Metrics::new());
+    let door = door::Door::open(listen(&settings)).await.map_err(|fault| AppFault::Listen {
+        name: "listen.mcp",
+        addr: settings.mcp,
+        cause: fault.to_string(),
+    })?;
+    let (mcp, admin_addr) = (door.addr(), settings.admin);
+    let operators = admin::bind(admin_addr).await.map_err(|cause| AppFault::Listen {
+        name: "listen.admin",
+        addr: admin_addr,
+        cause: cause.to_string(),
+    })?;
+    let resource = settings.public_url.clone().unwrap_or_else(|| format!("http://{mcp}/mcp"));
+    let journal = Arc::new(open_journal(&settings, &own, &clock)?);
+    let keys = Arc::new(issuers(&settings, &resource)?);
+    keys.load().await;
+    let cell = Arc::new(RulesCell::default());
+    let watcher = Watcher {
+        sources: sources(&settings),
+        cell: Arc::clone(&cell),
+        every: settings.reload_every,
+        metrics: Arc::clone(&metrics),
+        journal: Arc::clone(&journal) as Arc<dyn pep::ports::Journal>,
+        clock: Arc::clone(&clock),
+    };
+    started(&*journal, &*clock, &settings).await?;
+    watcher.first().await;
+    let backends = Backends::new(targets(&settings), pool(&settings), answer_limits(&settings).bytes_max, &metrics);
+    let gate = Arc::new(Pep {
+        rules: Arc::clone(&cell),
+        keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
+        backend: Arc::new(backends),
+        journal: Arc::clone(&journal) as Arc<dyn pep::ports::Journal>,
+        facts: Arc::new(RecentCalls::new()),
+        clock: Arc::clone(&clock),
+        propagation: propagation(&settings, own, &resource)?,
+        metrics: Arc::clone(&metrics),
+        settings: sentence_settings(&settings, &resource),
+        in_flight: pep::InFlight::default(),
+        refused: pep::Refused::new(),
+    });
+    let (stop, stopped) = watch::channel(false);
+    let parts = Arc::new(Parts { cell, keys: Arc::clone(&keys), journal, metrics, clock, stopping: stopped.clone() });
+    let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
+    let admin = operators.addr;
+    let (ready, of_keys) = (stopped.clone(), stopped.clone());
+    // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
+    let others = vec![
+        task(async move { keys.run(of_keys).await }),
+        task(watcher.run(ready)),
+        task(async move {
+            if let Err(cause) = operators.serve(vitals).await {
+                error!("the operators' door has closed: {cause}");
+            }
+        }),
+    ];
+    let door = task(door.run(gate, stopped));
+    info!("serving MCP on {mcp}, operators on {admin}");
+    Ok(Running { mcp, admin, parts, stop, door, others })
+}
+
+impl Running {
+    /// The URL that MCP clients dial on this machine.
+    #[must_use]
+    pub fn mcp_url(&self) -> String {
+        format!("http://{}/mcp", self.mcp)
+    }
+
+    /// The gateway's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.parts.clock
+    }
+
+    /// Not ready, no new connections, calls under way to their end, journal closed.
+    pub async fn stop(self) {
+        // Everyone who listens for it may have gone already, which is what is wanted.
+        let _all_gone = self.stop.send(true);
+        match self.door.await {
+            Ok(closed) if closed.calls_cut > 0 => warn!("{} calls were cut off at the end of `drain`", closed.calls_cut),
+            Ok(_) => {}
+            Err(cause) => error!("the MCP door ended badly: {cause}"),
+        }
+        self.others.iter().for_each(JoinHandle::abort);
+        if let Err(fault) = self.parts.journal.close() {
+            error!("the journal did not close properly: {fault}");
+        }
+        info!("stopped");
+    }
+}
+
+/// The one home of spawned tasks; every handle is owned by [`Running`].
+#[expect(clippy::disallowed_methods, reason = "the one home of spawned tasks; `Running` owns and drains them")]
+fn task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(work)
+}
+
+/// Resolves when the process is told to stop: SIGINT or SIGTERM.
+pub async fn stop_signal() {
+    use tokio::signal::unix::SignalKind;
+    use tokio::signal::unix::signal;
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                // Whichever comes first is the signal; the other one is not waited for.
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(cause) => {
+            warn!("SIGTERM cannot be heard ({cause}); only Ctrl-C stops this process");
+            let _heard = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+/// Sends logs to standard error, once per process.
+pub fn log(settings: &config::Log) {
+    let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call in one process (tests) keeps the first.
+    let _first_stays = if settings.json { builder.json().try_init() } else { builder.try_init() };
+}
+
+/// The time now, for commands: seconds since the Unix epoch.
+#[must_use]
+pub fn now_s() -> i64 {
+    SystemClock.now_ms().div_euclid(1000)
+}
+
+/// Where the rules of these settings come from.
+#[must_use]
+pub fn sources(settings: &Settings) -> Sources {
+    Sources { catalog: settings.catalog.clone(), policy_dir: settings.policy_dir.clone(), checker: checker() }
+}
+
+/// Loads the rules of these settings once, as a start would.
+pub async fn load_rules(settings: &Settings) -> Result<Rules, Vec<String>> {
+    let rules = reload::load(&sources(settings), SystemClock.now_ms()).await?;
+    let missing: Vec<String> = rules
+        .catalog
+        .backends()
+        .into_iter()
+        .filter(|name| !settings.backends.iter().any(|backend| backend.name == *name))
+        .map(|name| format!("backends: the catalog puts tools on `{name}`; add a backend of that name"))
+        .collect();
+    if missing.is_empty() { Ok(rules) } else { Err(missing) }
+}
+
+/// This program, which also checks bundles in child processes.
+#[must_use]
+pub fn checker() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("loopgate"))
+}
+
+async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Settings) -> Result<(), AppFault> {
+    let opening = journal.opening();
+    if opening.bytes_dropped > 0 {
+        warn!("the journal's last segment ended in {} torn bytes, kept beside it as .torn", opening.bytes_dropped);
+    }
+    if opening.promised_missing > 0 {
+        error!(
+            "the journal lacks {} records that a signed checkpoint promised; run `loopgate audit verify`",
+            opening.promised_missing
+        );
+    }
+    let record = Record::event(Stage::Config("started"), clock.now_ms(), "the gateway has started")
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("issuers", settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect::<Vec<_>>())
+        .with("backends", settings.backends.iter().map(|backend| backend.name.clone()).collect::<Vec<_>>());
+    journal.append(record).await.map(|_| ()).map_err(|fault| AppFault::Journal(fault.to_string()))
+}
+
+fn open_journal(settings: &Settings, own: &OwnKeys, clock: &Arc<dyn Clock>) -> Result<journal::Journal, AppFault> {
+    let audit = &settings.audit;
+    let mut of_journal = journal::Settings::new(
+        audit.dir.clone(),
+        audit.writer.clone(),
+        audit.deployment.clone(),
+        journal::SigningKey::File(own.audit_pem.clone()),
+    );
+    of_journal.segment_bytes = audit.segment_bytes;
+    of_journal.queue = audit.queue;
+    of_journal.deadline = audit.deadline;
+    of_journal.low_water_bytes = audit.low_water_bytes;
+    let clock = Arc::clone(clock);
+    journal::Journal::open(of_journal, Arc::new(move || clock.now_ms()))
+        .map_err(|fault| AppFault::Journal(fault.to_string()))
+}
+
+/// The settings' issuers, as `adapters::keys` takes them.
+pub fn issuers(settings: &Settings, resource: &str) -> Result<Keys, AppFault> {
+    let mut configs = Vec::new();
+    for issuer in &settings.issuers {
+        let mut of_issuer = IssuerSettings::new(&issuer.name, &issuer.issuer, resource);
+        if !issuer.audiences.is_empty() {
+            of_issuer.audiences.clone_from(&issuer.audiences);
+        }
+        of_issuer.kind = issuer.kind;
+        of_issuer.algs = issuer.algorithms.iter().filter_map(|name| Alg::named(name)).collect();
+        of_issuer.leeway_s = i64::try_from(issuer.leeway.as_secs()).unwrap_or(i64::MAX);
+        of_issuer.claims = claims(&issuer.claims);
+        of_issuer.tenants_allowed.clone_from(&issuer.tenants);
+        let source = match &issuer.keys {
+            config::KeySource::File(path) => KeySource::File(path.clone()),
+            config::KeySource::Url(url) => KeySource::Url(url.clone()),
+            config::KeySource::SecretFile(path) => KeySource::Secret(secret(path)?.into_bytes()),
+        };
+        let mut config = IssuerConfig::new(of_issuer, source);
+        config.refresh = issuer.refresh;
+        config.max_stale = issuer.max_stale;
+        configs.push(config);
+    }
+    Keys::new(configs).map_err(|fault| AppFault::Issuers(fault.to_string()))
+}
+
+fn claims(raw: &config::RawClaims) -> ClaimMap {
+    ClaimMap {
+        user: raw.user.clone(),
+        tenants: raw.tenants.clone(),
+        active_tenant: raw.active_tenant.clone(),
+        roles: raw.roles.clone(),
+        teams: raw.teams.clone(),
+        permissions: raw.permissions.clone(),
+        scopes: raw.scopes.clone(),
+        client: raw.client.clone(),
+    }
+}
+
+/// A secret from a file, without the line end that editors add.
+fn secret(path: &Path) -> Result<String, AppFault> {
+    let text = std::fs::read_to_string(path).map_err(|cause| AppFault::File {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+        remedy: "make the file readable for the gateway's user",
+    })?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+fn propagation(settings: &Settings, own: OwnKeys, resource: &str) -> Result<pep::Propagation, AppFault> {
+    let mut proofs = std::collections::BTreeMap::new();
+    for backend in &settings.backends {
+        let proof = match &backend.propagation {
+            config::Propagation::Assertion { audience, lifetime } => {
+                pep::Proof::Assertion { audience: audience.clone(), lifetime: *lifetime }
+            }
+            config::Propagation::Static { secret_file } => pep::Proof::Static(secret(secret_file)?),
+        };
+        proofs.insert(backend.name.clone(), proof);
+    }
+    Ok(pep::Propagation { issuer: resource.to_owned(), key: own.assertion, backends: proofs })
+}
+
+/// Where the backends of these settings are.
+#[must_use]
+pub fn targets(settings: &Settings) -> Vec<Target> {
+    settings
+        .backends
+        .iter()
+        .map(|backend| Target {
+            name: backend.name.clone(),
+            tls: backend.tls,
+            host: backend.host.clone(),
+            port: backend.port,
+            prefix: backend.prefix.clone(),
+            connect: backend.connect,
+            idle: backend.idle,
+        })
+        .collect()
+}
+
+fn pool(settings: &Settings) -> usize {
+    settings.backends.iter().map(|backend| backend.pool).sum::<usize>().max(1)
+}
+
+fn door_rules(settings: &Settings) -> DoorRules {
+    let mut allowed_hosts = settings.allowed_hosts.clone();
+    let public = settings.public_url.as_deref().and_then(|url| url.parse::<http::Uri>().ok());
+    allowed_hosts.extend(public.as_ref().and_then(http::Uri::host).map(str::to_ascii_lowercase));
+    DoorRules {
+        allowed_hosts,
+        allowed_origins: settings.allowed_origins.clone(),
+        loopback: settings.mcp.ip().is_loopback(),
+    }
+}
+
+fn listen(settings: &Settings) -> door::Listen {
+    let limits = door::DoorLimits {
+        body_bytes_max: settings.limits.body_bytes,
+        read_within: settings.limits.request_arrival,
+        connections_max: settings.limits.connections,
+        drain_within: settings.drain,
+        ..door::DoorLimits::default()
+    };
+    door::Listen { addr: settings.mcp, rules: door_rules(settings), limits }
+}
+
+fn answer_limits(settings: &Settings) -> canonical::Limits {
+    canonical::Limits {
+        bytes_max: settings.limits.response_bytes,
+        depth_max: settings.limits.json_depth,
+        // WHY: an answer is as long as the backend likes; its bytes bound it, not its members.
+        members_max: settings.limits.response_bytes,
+    }
+}
+
+fn sentence_settings(settings: &Settings, resource: &str) -> pep::Settings {
+    pep::Settings {
+        door: door_rules(settings),
+        json: canonical::Limits {
+            bytes_max: settings.limits.body_bytes,
+            depth_max: settings.limits.json_depth,
+            members_max: settings.limits.json_members,
+        },
+        answers: answer_limits(settings),
+        list_page: settings.list_page,
+        list_ttl_ms: u64::try_from(settings.list_ttl.as_millis()).unwrap_or(u64::MAX),
+        resource: resource.to_owned(),
+        issuers: settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
+        scopes: settings.issuers.iter().flat_map(|issuer| issuer.scopes.clone()).collect(),
+    }
+}

@@ -101,6 +101,8 @@ pub struct Issuer {
     pub issuer: String,
     /// Accepted `aud` values.
     pub audiences: Vec<String>,
+    /// Tenants that this issuer may vouch for; empty means any.
+    pub tenants: Vec<String>,
     /// Accepted `alg` values.
     pub algorithms: Vec<String>,
     /// Where the keys are.

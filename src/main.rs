@@ -1,1 +1,7 @@
-fn main() {}
+//! Arguments to one command, and its exit code. Nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loopgate::cli::run()
+}

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+mod kind;
 mod operation;
 mod table;
 mod schema;

@@ -17,7 +17,6 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 /// What operators may know; implemented by `app`, which sees every part.
 pub trait Vitals: Send + Sync {
@@ -39,7 +38,7 @@ pub struct Readiness {
     /// The rules in force.
     pub rules: Option<RulesView>,
     /// Keys of each issuer.
-    pub keys: serde_json::Value,
+    pub keys: Vec<serde_json::Value>,
     /// The journal: `ok`, or what is wrong.
     pub journal: String,
 }
@@ -48,6 +47,8 @@ pub struct Readiness {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RulesView {
+    /// Short name of these rules, as answers and records carry it.
+    pub revision: String,
     /// When they were loaded, RFC 3339.
     pub loaded_at: String,
     /// Digest of the policy files.
@@ -78,14 +79,9 @@ pub async fn bind(addr: SocketAddr) -> std::io::Result<Bound> {
 }
 
 impl Bound {
-    /// Answers until `stop` turns true.
-    pub async fn serve(self, vitals: Arc<dyn Vitals>, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
-        axum::serve(self.listener, router(vitals))
-            .with_graceful_shutdown(async move {
-                // A sender that is gone means the process is stopping too.
-                drop(stop.wait_for(|stop| *stop).await);
-            })
-            .await
+    /// Answers until its task is ended.
+    pub async fn serve(self, vitals: Arc<dyn Vitals>) -> std::io::Result<()> {
+        axum::serve(self.listener, router(vitals)).await
     }
 }
 

@@ -73,13 +73,13 @@ struct Exchange<'a> {
 impl Backends {
     /// Connects nothing yet.
     #[must_use]
-    pub fn new(targets: Vec<Target>, pool: usize, response_bytes: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(targets: Vec<Target>, pool: usize, response_bytes: usize, metrics: &Arc<Metrics>) -> Self {
         Self {
             targets: targets.into_iter().map(|target| (target.name.clone(), target)).collect(),
             connector: Connector::new(Some(ConnectorOptions::new(pool))),
             resolved: Cache::builder().max_capacity(64).time_to_live(RESOLVED_FOR).build(),
             response_bytes,
-            metrics,
+            metrics: Arc::clone(metrics),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod source;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use moka::Expiry;
 use moka::sync::Cache;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::adapters::keys::issuer::HeldIssuer;
+use crate::adapters::keys::source::FETCH_TIMEOUT;
 use crate::adapters::keys::source::KeySource;
 use crate::adapters::keys::source::Reader;
 use crate::domain::identity::fault::AuthFault;
@@ -28,6 +30,7 @@ use crate::domain::identity::keyset::KeySet;
 use crate::domain::identity::token::Issuer;
 use crate::domain::identity::token::authenticate;
 use crate::domain::identity::{KeyHealth, Principal};
+use crate::pep::ports;
 
 /// Time between two readings of an issuer's keys, unless told otherwise.
 pub const REFRESH: Duration = Duration::from_mins(5);
@@ -136,7 +139,11 @@ impl Keys {
             })
             .expire_after(UntilExpiry)
             .build();
-        Ok(Self { issuers: configs.into_iter().map(HeldIssuer::new).collect(), reader: Reader::new()?, verified })
+        Ok(Self {
+            issuers: configs.into_iter().map(HeldIssuer::new).collect(),
+            reader: Reader::new(FETCH_TIMEOUT)?,
+            verified,
+        })
     }
 
     /// Reads every issuer's keys once. One that cannot be read is in [`Keys::health`] and refuses its tokens.
@@ -147,23 +154,6 @@ impl Keys {
     /// Keeps the keys fresh until told to stop. Without it nothing is ever read again.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
         join_all(self.issuers.iter().map(|issuer| issuer.keep(&self.reader, shutdown.clone()))).await;
-    }
-
-    /// Who a bearer token stands for at `now_s` (seconds since the epoch).
-    ///
-    /// A token that names a key nobody has seen yet waits for one reading of its issuer's keys.
-    pub async fn principal(&self, bearer: &str, now_s: i64) -> Result<Arc<Principal>, AuthFault> {
-        let fault = match self.check(bearer, now_s, Instant::now()) {
-            Ok(principal) => return Ok(principal),
-            Err(fault) => fault,
-        };
-        let (AuthFault::UnknownKid { issuer: name } | AuthFault::KeysUnavailable { issuer: name }) = &fault else {
-            return Err(fault);
-        };
-        if let Some(issuer) = self.issuers.iter().find(|issuer| issuer.name() == name) {
-            issuer.read_again().await;
-        }
-        self.check(bearer, now_s, Instant::now())
     }
 
     /// What is known of each issuer's keys.
@@ -204,6 +194,24 @@ impl Keys {
         };
         let left = u64::try_from(principal.expires_at.saturating_sub(now_s)).unwrap_or(0);
         Ok(Verified { principal: Arc::new(principal), issuer: place, keys, fresh_for: Duration::from_secs(left) })
+    }
+}
+
+#[async_trait]
+impl ports::Keys for Keys {
+    /// A token that names a key nobody has seen yet waits for one reading of its issuer's keys.
+    async fn principal(&self, bearer: &str, now_s: i64) -> Result<Arc<Principal>, AuthFault> {
+        let fault = match self.check(bearer, now_s, Instant::now()) {
+            Ok(principal) => return Ok(principal),
+            Err(fault) => fault,
+        };
+        let (AuthFault::UnknownKid { issuer: name } | AuthFault::KeysUnavailable { issuer: name }) = &fault else {
+            return Err(fault);
+        };
+        if let Some(issuer) = self.issuers.iter().find(|issuer| issuer.name() == name) {
+            issuer.read_again().await;
+        }
+        self.check(bearer, now_s, Instant::now())
     }
 }
 

@@ -1,1 +1,166 @@
-//! (command to come)
+//! `loopgate audit`: verify, query and show what the journal holds.
+//!
+//! Promises: reads files and public keys, nothing else; streams, so that a journal of any size can
+//! be read; text from records is printed without control characters. Never writes to a journal
+//! and needs no running gateway. Called by `main`.
+
+mod query;
+mod row;
+mod show;
+mod verify;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// `loopgate audit`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do with a journal.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Check that no record was changed, removed or added
+    #[command(after_help = VERIFY_HELP)]
+    Verify(Verify),
+    /// List records
+    Query(Query),
+    /// Tell one action from its first record to its last
+    Show(Show),
+}
+
+const VERIFY_HELP: &str = "\
+Exit codes:
+   0  fine
+   1  altered: a record is not as it was written, or stands where it was not written
+   2  missing: a record that was written is not there
+   3  bad signature: a checkpoint is by none of the keys given, or does not fit its signature
+   4  unsigned: records at the end, over more than --unsigned-seconds, that no checkpoint covers
+  64  wrong usage, or a file that cannot be read
+
+Whoever can write to the directory can cut records off its end together with their checkpoints.
+Only a checkpoint kept elsewhere shows that: give it with --checkpoint.";
+
+/// `loopgate audit verify`.
+#[derive(Debug, clap::Args)]
+pub struct Verify {
+    /// Directory of the journal, or of one writer of it
+    pub dir: PathBuf,
+    /// Public key that signs checkpoints: PEM, a C2SP verifier key, or base64; may be given several times
+    #[arg(long = "pub", value_name = "KEY_FILE", required = true)]
+    pub keys: Vec<PathBuf>,
+    /// Checkpoint that was kept elsewhere; may be given several times
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    pub checkpoints: Vec<PathBuf>,
+    /// How many seconds the records may span that no checkpoint covers yet
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub unsigned_seconds: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loopgate audit query`.
+#[derive(Debug, Default, clap::Args)]
+pub struct Query {
+    /// Directory of the journal, or of one writer of it
+    pub dir: PathBuf,
+    /// Only this tenant
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Only this user
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Only this tool
+    #[arg(long)]
+    pub tool: Option<String>,
+    /// Only this stage: received, denied, intent, outcome, recovered, heartbeat, or approval, policy, config with all that is under them
+    #[arg(long)]
+    pub stage: Option<String>,
+    /// Only refusals with this code
+    #[arg(long)]
+    pub code: Option<String>,
+    /// Only this request
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+    /// Only records of this moment or later, such as 2026-11-20 or 2026-11-20T18:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only records before this moment
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// The latest this many; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Print the records themselves, one per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loopgate audit show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// Directory of the journal, or of one writer of it
+    pub dir: PathBuf,
+    /// Audit reference, or an id of a request, trace, decision, approval, execution or idempotency key
+    pub id: String,
+    /// Print the records themselves, one per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why a command could not do its work; the exit code differs between commands.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    /// The question makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A file cannot be read.
+    #[error("{path}: {error}")]
+    File { path: String, error: io::Error },
+    /// The answer cannot be printed.
+    #[error("cannot print: {0}")]
+    Out(#[from] io::Error),
+}
+
+impl Stop {
+    fn file(path: &std::path::Path, error: io::Error) -> Self {
+        Self::File { path: path.display().to_string(), error }
+    }
+}
+
+/// Runs the command.
+#[must_use]
+pub fn run(args: Args) -> ExitCode {
+    let Args { command } = args;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let code = run_to(&command, &mut out, &mut io::stderr().lock());
+    match out.flush() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(64),
+        _ => ExitCode::from(code),
+    }
+}
+
+/// Runs the command and gives its exit code.
+fn run_to(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let (outcome, failed) = match command {
+        Command::Verify(args) => (verify::run(args, out), 64),
+        Command::Query(args) => (query::run(args, out), 2),
+        Command::Show(args) => (show::run(args, out), 2),
+    };
+    match outcome {
+        Ok(code) => code,
+        // Whoever reads the output has seen enough.
+        Err(Stop::Out(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(stop) => {
+            drop(writeln!(err, "loopgate audit: {stop}"));
+            failed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

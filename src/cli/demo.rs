@@ -1,1 +1,148 @@
-//! (command to come)
+//! `loopgate demo`: sandbox and gateway in one process, in a scratch directory.
+//!
+//! Promises: runs on what is built in; every command it prints works when pasted; Ctrl-C leaves
+//! nothing behind unless `--keep` says so. The demo's issuer is for this demo alone.
+
+mod world;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::print;
+use crate::app;
+use crate::config;
+use crate::sandbox;
+
+/// Sandbox and gateway in one process, with users and data to try.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where MCP clients connect; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    mcp: SocketAddr,
+    /// Where operators connect
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    admin: SocketAddr,
+    /// Where the stand-in LoopIQ backend listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9400")]
+    backend: SocketAddr,
+    /// Keep settings, policies, keys and journal in this directory instead of a scratch one
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Print one line of JSON when ready
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs until it is told to stop.
+pub async fn run(args: Args) -> ExitCode {
+    let scratch = match Scratch::new(args.keep.as_deref()) {
+        Ok(scratch) => scratch,
+        Err(cause) => return failed(&format!("the demo's directory cannot be made: {cause}")),
+    };
+    match start(&args, &scratch.dir).await {
+        Ok(demo) => {
+            if args.json {
+                print::line(&demo.json().to_string());
+            } else {
+                print::line(&demo.text(args.keep.is_some()));
+            }
+            app::stop_signal().await;
+            demo.gateway.stop().await;
+            demo.backend.stop().await;
+            drop(scratch);
+            ExitCode::from(super::DONE)
+        }
+        Err(cause) => failed(&cause),
+    }
+}
+
+fn failed(cause: &str) -> ExitCode {
+    print::error(&format!("the demo cannot start: {cause}"));
+    ExitCode::from(super::UNREACHABLE)
+}
+
+/// The demo's directory; taken away at the end unless it is kept.
+struct Scratch {
+    dir: PathBuf,
+    kept: bool,
+}
+
+impl Scratch {
+    fn new(keep: Option<&Path>) -> std::io::Result<Self> {
+        let dir = keep.map_or_else(
+            || std::env::temp_dir().join(format!("loopgate-demo-{}", std::process::id())),
+            Path::to_path_buf,
+        );
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self { dir: dir.canonicalize()?, kept: keep.is_some() })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.kept && let Err(cause) = std::fs::remove_dir_all(&self.dir) {
+            print::error(&format!("{} could not be taken away: {cause}", self.dir.display()));
+        }
+    }
+}
+
+/// A running demo.
+struct Demo {
+    gateway: app::Running,
+    backend: sandbox::Running,
+    dir: PathBuf,
+    users: Vec<world::User>,
+}
+
+async fn start(args: &Args, dir: &Path) -> Result<Demo, String> {
+    let issuers = world::Issuers::make(dir)?;
+    world::unpack(dir)?;
+    let own = app::keys::OwnKeys::open(&dir.join("keys")).map_err(|fault| fault.to_string())?;
+    let backend = sandbox::start(sandbox::Settings {
+        listen: args.backend,
+        store: sandbox::Store::Memory,
+        trust: Some(own.assertion.jwks()),
+    })
+    .await
+    .map_err(|fault| format!("the sandbox: {fault}"))?;
+    let file = dir.join("gateway.yaml");
+    std::fs::write(&file, world::settings(args.mcp, args.admin, backend.addr())).map_err(|cause| cause.to_string())?;
+    let settings = config::load(&file).map_err(|faults| {
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    })?;
+    app::log(&settings.log);
+    let gateway = app::start(settings).await.map_err(|fault| fault.to_string())?;
+    let users = issuers.users(dir, gateway.clock())?;
+    Ok(Demo { gateway, backend, dir: dir.to_owned(), users })
+}
+
+impl Demo {
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "mcp": self.gateway.mcp_url(),
+            "admin": format!("http://{}", self.gateway.admin),
+            "backend": format!("http://{}", self.backend.addr()),
+            "dir": self.dir,
+            "pid": std::process::id(),
+            "users": self.users,
+        })
+    }
+
+    fn text(&self, kept: bool) -> String {
+        let mut out = format!(
+            "loopgate demo is running.\n\n  MCP      {}\n  health   http://{}/readyz\n  backend  http://{} (stand-in LoopIQ)\n  files    {}{}\n\nusers, each with a token in {}/tokens:\n",
+            self.gateway.mcp_url(),
+            self.gateway.admin,
+            self.backend.addr(),
+            self.dir.display(),
+            if kept { "" } else { " (taken away at the end)" },
+            self.dir.display(),
+        );
+        for user in &self.users {
+            out += &format!("  {:<14}{:<24}{}\n", user.user, user.roles.join(", "), user.tenants.join(", "));
+        }
+        out + &world::try_these(&self.gateway.mcp_url(), &self.dir)
+    }
+}

@@ -86,3 +86,60 @@ impl Ending {
         Self { words, code }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        Line::try_parse_from(["sandbox"].iter().chain(words)).unwrap().args
+    }
+
+    #[test]
+    fn without_options_it_listens_where_the_manual_says_and_keeps_nothing() {
+        let args = args(&[]);
+        assert_eq!(args.listen, SocketAddr::from((Ipv4Addr::LOCALHOST, 9400)));
+        assert_eq!((args.store, args.trust), (None, None));
+    }
+
+    #[tokio::test]
+    async fn keys_that_cannot_be_read_or_used_are_a_usage_error() {
+        let scratch = tempfile::tempdir().unwrap();
+        let cases = [("none.json", None), ("text.json", Some("keys")), ("empty.json", Some("{\"keys\": []}"))];
+        for (name, content) in cases {
+            let path = scratch.path().join(name);
+            if let Some(content) = content {
+                std::fs::write(&path, content).unwrap();
+            }
+            let args = Args { trust: Some(path), ..args(&["--listen", "127.0.0.1:0"]) };
+            let ending = serve(args).await.err().unwrap();
+            assert_eq!(ending.code, 2, "{}", ending.words);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_and_a_store_that_is_none_are_named() {
+        let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let ending = serve(args(&["--listen", &address])).await.err().unwrap();
+        assert_eq!(ending.code, 3);
+        assert!(ending.words.contains(&address), "{}", ending.words);
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("notes.txt");
+        std::fs::write(&path, "these are no records, but more than a hundred bytes of something else ".repeat(4))
+            .unwrap();
+        let store = path.to_str().unwrap();
+        let ending = serve(args(&["--listen", "127.0.0.1:0", "--store", store])).await.err().unwrap();
+        assert_eq!(ending.code, 3, "{}", ending.words);
+    }
+}

@@ -149,6 +149,7 @@ impl Check<'_> {
             kind: raw.kind,
             issuer: raw.issuer.clone(),
             audiences: raw.audiences.clone(),
+            tenants: raw.tenants.clone(),
             algorithms: raw.algorithms.clone(),
             keys: self.key_source(&path, raw),
             refresh: self.duration(&format!("{path}.refresh"), &raw.refresh),

@@ -97,6 +97,8 @@ section! {
         issuer: String = String::new();
         /// Accepted values of `aud`. Empty: the public URL.
         audiences: Vec<String> = Vec::new();
+        /// Tenants that this issuer may vouch for, such as those of its service accounts. Empty: any.
+        tenants: Vec<String> = Vec::new();
         /// Accepted signature algorithms. `HS256` is possible for kind `loopiq` only.
         algorithms: Vec<String> = vec!["RS256".into(), "ES256".into(), "EdDSA".into()];
         /// Where the keys are; exactly one member.

@@ -8,10 +8,12 @@
 
 pub mod redaction;
 pub mod record;
+mod parts;
 mod ocsf;
 pub mod chain;
 pub mod checkpoint;
 pub mod line;
+pub mod finding;
 pub mod verify;
 
 use std::fmt;

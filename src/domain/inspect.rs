@@ -39,6 +39,24 @@ pub struct Inspected {
     pub redacted: Vec<String>,
 }
 
+impl Inspected {
+    /// An answer that the gateway made itself, so that it has nothing to inspect.
+    #[must_use]
+    pub fn own(value: Value) -> Self {
+        Self { value, record_ids: Vec::new(), redacted: Vec::new() }
+    }
+
+    /// Hides what the caller must not see, after policy has looked at the answer's facts.
+    pub fn redact(&mut self, tool: &Tool, redactions: &[String]) -> Result<(), Refusal> {
+        let redacted = redact(&mut self.value, tool, redactions)?;
+        if !redacted.is_empty() {
+            fits(&self.value, tool, Code::ResponseWithheld)?;
+        }
+        self.redacted.extend(redacted);
+        Ok(())
+    }
+}
+
 /// Whether the backend did what it was asked: passes on success, else the refusal for its status.
 ///
 /// `retry_after` is the header of that name; `body` is read for `{"error": {"code", "message"}}`.

@@ -103,7 +103,7 @@ impl Pep {
         let action = permit.action();
         let request = match &action.tool.answerer {
             Answerer::Gateway(own) => return self.own_answer(standing, asked, *own).map(Outcomes::Own),
-            Answerer::Route(_) => action.tool.request(&action.arguments, action.dry_run)?,
+            Answerer::Route(_) => action.tool.request(&action.arguments, action.dry_run && action.tool.dry_run.is_some())?,
         };
         if action.dry_run && action.tool.dry_run.is_none() {
             return Ok(Outcomes::Own(preview(&action.tool, &request)));
@@ -140,15 +140,14 @@ impl Pep {
     ) -> Result<Reply, No> {
         let started = Instant::now();
         let action = permit.action();
-        let (status, bytes, inspected) = match outcome {
+        let (status, bytes, mut inspected) = match outcome {
             Outcomes::Own(value) => (200, 0, Inspected::own(value)),
             Outcomes::Backend(answer) => {
                 // WHY: whatever is wrong with its answer, the backend has carried the call out.
                 note(asked, Execution::Executed, Some(answer.status), answer.body.len(), Vec::new());
-                let content_type = answer.content_type.as_deref().unwrap_or_default();
-                let inspected =
-                    inspect::inspect(&answer.body, content_type, &action.tool, &action.tenant, &self.settings.answers)
-                        .inspect_err(|refusal| {
+                let content_type = answer.content_type.as_deref();
+                let looked_at = inspect::inspect(&answer.body, content_type, &action.tool, &action.tenant, &self.settings.answers, &[]);
+                let inspected = looked_at.inspect_err(|refusal| {
                             if refusal.code == Code::ResponseWithheld {
                                 self.metrics.foreign_records.inc();
                             }
@@ -161,7 +160,7 @@ impl Pep {
             asked.tell("recordIds", inspected.record_ids.clone());
         }
         let hide = self.judge_response(standing, permit, asked, (status, bytes), &inspected)?;
-        let shown = inspected.redact(&hide);
+        inspected.redact(&action.tool, &hide)?;
         let workflow = asked.controls.workflow.clone().unwrap_or_default();
         self.facts.note(
             action.tenant.as_str(),
@@ -178,8 +177,8 @@ impl Pep {
         asked.took(&self.metrics, Stage::Inspect, started);
         asked.progress.send(PROGRESS_STEPS, PROGRESS_STEPS, "checked, being recorded");
         Ok(Reply::Called(CallAnswer {
-            text: shown.to_string(),
-            structured: Some(shown),
+            text: inspected.value.to_string(),
+            structured: Some(inspected.value),
             is_error: false,
             meta: Map::new(),
         }))
@@ -288,7 +287,7 @@ fn lost(fault: &SendFault, permit: &Permit<Action>, asked: &mut Asked) -> Refusa
 
 /// What the status of an answer means.
 fn judge(answer: &BackendAnswer, permit: &Permit<Action>, asked: &mut Asked) -> Result<(), Refusal> {
-    let Err(refusal) = inspect::judge(answer.status, answer.retry_after.as_deref(), &answer.body) else {
+    let Err(refusal) = inspect::judge(&permit.action().tool, answer.status, answer.retry_after.as_deref(), &answer.body) else {
         return Ok(());
     };
     // WHY: a 5xx may come from before or after the commit; only a 4xx is a definite no.

@@ -104,10 +104,13 @@ impl Pep {
             Ok(target) => {
                 asked.record.called(&target.tool, target.via.as_ref().map(|via| via.name.as_str()), &target.arguments);
                 let fits = target.tool.validate(&target.arguments);
-                let foreign = || target.tool.foreign_tenant(&target.arguments, standing.tenant.as_str());
+                let foreign = || target.tool.foreign_tenant(&target.arguments, &standing.tenant);
                 match fits.err().or_else(foreign) {
                     None => {
-                        mcp::headers::check_param_headers(&arrival.head, target.tool.offered_input(), &call.arguments)?;
+                        let listed = target.via.as_ref().unwrap_or(&target.tool);
+                        if asked.request.as_ref().is_some_and(|request| request.era.is_modern()) {
+                            mcp::headers::check_param_headers(&arrival.head, listed.offered_input(), &call.arguments)?;
+                        }
                         return Ok(target);
                     }
                     Some(refusal) => (target.tool, refusal),
@@ -206,7 +209,10 @@ impl Pep {
         };
         let sensitive = |tool: &str| rules.catalog.tool(tool).map(|tool| tool.sensitive.clone());
         asked.record.decided(&decided, sensitive);
-        asked.tell("decisionId", id);
+        // WHY: the decision that an answer names is the one about the call, not those around it.
+        if input.phase == Phase::Call || !asked.audit_meta.contains_key("decisionId") {
+            asked.tell("decisionId", id);
+        }
         asked.tell("policyRevision", rules.revision());
         ruling
     }

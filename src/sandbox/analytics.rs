@@ -10,10 +10,10 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::books::Books;
-use super::books::Kind;
 use super::books::text;
 use super::books::time;
 use super::governance::tally;
+use super::kind::Kind;
 use super::operation::Ask;
 use super::problem::Problem;
 

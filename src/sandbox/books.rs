@@ -16,84 +16,12 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use super::kind::Kind;
 use super::operation::Ask;
 use super::problem::Problem;
 
 /// Evidence graphs older than this are stale.
 const GRAPH_FRESH_HOURS: i64 = 24;
-
-/// Kinds of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Kind {
-    /// Users of an organisation.
-    Member,
-    /// Applications.
-    Application,
-    /// Modules of applications.
-    Module,
-    /// Releases of applications.
-    Release,
-    /// Compliance controls.
-    Control,
-    /// Certifications of releases.
-    Certification,
-    /// Evidence.
-    Evidence,
-    /// What keeps a release from being certified.
-    Blocker,
-    /// Findings of scanners.
-    Finding,
-    /// Stories, tasks, bugs.
-    WorkItem,
-    /// Remediation work packages.
-    WorkPackage,
-    /// AI/ML agents.
-    Agent,
-    /// Runs of agents.
-    AgentRun,
-    /// Evidence graphs, one per release, under the release's id.
-    EvidenceGraph,
-    /// Settings, one per organisation.
-    Settings,
-}
-
-impl Kind {
-    /// Every kind, with its stored name, its name for people and the prefix of new ids.
-    const ALL: &'static [(Self, &'static str, &'static str, &'static str)] = &[
-        (Self::Member, "member", "member", "USR"),
-        (Self::Application, "application", "application", "APP"),
-        (Self::Module, "module", "module", "MOD"),
-        (Self::Release, "release", "release", "REL"),
-        (Self::Control, "control", "control", "CTL"),
-        (Self::Certification, "certification", "certification", "CERT"),
-        (Self::Evidence, "evidence", "piece of evidence", "EV"),
-        (Self::Blocker, "blocker", "blocker", "BLK"),
-        (Self::Finding, "provider_finding", "provider finding", "FND"),
-        (Self::WorkItem, "work_item", "work item", "WI"),
-        (Self::WorkPackage, "work_package", "remediation work package", "WP"),
-        (Self::Agent, "ai_ml_agent", "AI/ML agent", "AGT"),
-        (Self::AgentRun, "ai_ml_agent_run", "run of this agent", "RUN"),
-        (Self::EvidenceGraph, "evidence_graph", "release with an evidence graph", "EG"),
-        (Self::Settings, "tenant_settings", "setting", "SET"),
-    ];
-
-    fn row(self) -> (&'static str, &'static str, &'static str) {
-        Self::ALL
-            .iter()
-            .find(|(kind, ..)| *kind == self)
-            .map_or(("", "", ""), |(_, stored, words, prefix)| (stored, words, prefix))
-    }
-
-    /// Stored and shown name.
-    pub(super) fn name(self) -> &'static str {
-        self.row().0
-    }
-
-    /// The kind of this stored name.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, stored, ..)| *stored == name).map(|(kind, ..)| *kind)
-    }
-}
 
 /// Something a request did to a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -183,7 +111,7 @@ impl<'tx> Books<'tx> {
 
     /// The record, or that there is none.
     pub(super) fn get(&self, kind: Kind, id: &str) -> Result<Value, Problem> {
-        self.find(kind, id)?.ok_or_else(|| Problem::not_found(kind.row().1, id))
+        self.find(kind, id)?.ok_or_else(|| Problem::not_found(kind.words(), id))
     }
 
     /// Every record of a kind that `keep` takes, oldest first.
@@ -289,7 +217,7 @@ impl<'tx> Books<'tx> {
         let sql = "INSERT INTO counters (kind, last) VALUES (?1, 5001)
                    ON CONFLICT (kind) DO UPDATE SET last = last + 1 RETURNING last";
         let number: i64 = self.transaction.query_row(sql, [kind.name()], |row| row.get(0))?;
-        Ok(format!("{}-{number}", kind.row().2))
+        Ok(format!("{}-{number}", kind.prefix()))
     }
 
     /// How long evidence stays fresh whose source says nothing.

@@ -21,12 +21,12 @@ use serde_json::json;
 
 use super::books::Books;
 use super::books::Caller;
-use super::books::Kind;
 use super::books::text;
 use super::door::Sandbox;
 use super::door::now;
 use super::door::refused;
 use super::faults::Fault;
+use super::kind::Kind;
 use super::ledger;
 use super::problem::Problem;
 

@@ -18,6 +18,9 @@ use serde_json::json;
 /// Most requests remembered; older ones make room.
 const SEEN_MAX: usize = 10_000;
 
+/// Most bytes of a body remembered; what is longer is cut.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -156,7 +159,7 @@ impl Panel {
         Some(struck)
     }
 
-    /// Remembers a request, whole: what a caller sends here is what a test wants to see.
+    /// Remembers a request with its credentials: what a caller sends here is what a test wants to see.
     pub(super) fn remember(&self, method: &str, uri: &http::Uri, headers: &HeaderMap, body: &[u8], now: Timestamp) {
         let mut shown = Map::new();
         for name in headers.keys() {
@@ -168,7 +171,8 @@ impl Panel {
             "path": uri.path(),
             "query": uri.query(),
             "headers": shown,
-            "body": String::from_utf8_lossy(body),
+            "body": String::from_utf8_lossy(body.get(..BODY_BYTES_MAX).unwrap_or(body)),
+            "bodyBytes": body.len(),
             "at": now.to_string(),
         });
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,5 +192,26 @@ impl Panel {
     /// Forgets the requests seen.
     pub(super) fn clear_seen(&self) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_requests_is_bounded_and_the_oldest_go() {
+        let panel = Panel::default();
+        for n in 0..=SEEN_MAX {
+            let uri = format!("/api/v1/releases/{n}").parse().unwrap();
+            let body = vec![b'x'; if n == SEEN_MAX { BODY_BYTES_MAX + 1 } else { 0 }];
+            panel.remember("GET", &uri, &HeaderMap::new(), &body, Timestamp::UNIX_EPOCH);
+        }
+        let seen = panel.seen();
+        assert_eq!(seen["items"].as_array().unwrap().len(), SEEN_MAX);
+        assert_eq!((&seen["dropped"], &seen["items"][0]["path"]), (&json!(1), &json!("/api/v1/releases/1")));
+        let last = &seen["items"][SEEN_MAX - 1];
+        assert_eq!(last["body"].as_str().unwrap().len(), BODY_BYTES_MAX);
+        assert_eq!(last["bodyBytes"], json!(BODY_BYTES_MAX + 1));
     }
 }

@@ -10,10 +10,10 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::books::Books;
-use super::books::Kind;
 use super::books::cut;
 use super::books::put;
 use super::books::text;
+use super::kind::Kind;
 use super::operation::Ask;
 use super::problem::Problem;
 
@@ -129,7 +129,7 @@ pub(super) fn readiness(books: &mut Books<'_>, ask: &Ask) -> Result<Value, Probl
     ]);
     let ready = passed == assessed && fresh == collected && open == 0;
     // Controls and evidence weigh the same; each open blocker takes ten points.
-    let share = |part: usize, whole: usize| if whole == 0 { 50 } else { 50 * part / whole };
+    let share = |part: usize, whole: usize| (50 * part).checked_div(whole).unwrap_or(50);
     let score = (share(passed, assessed) + share(fresh, collected)).saturating_sub(10 * open);
     Ok(json!({
         "id": format!("readiness-{}", standing.release),

@@ -6,6 +6,8 @@
 //! does, and may be told not to. Only an answer with an effect is kept, so a refused request
 //! leaves its key free.
 
+use std::fmt::Write;
+
 use aws_lc_rs::digest;
 use rusqlite::OptionalExtension;
 use rusqlite::Transaction;
@@ -156,7 +158,11 @@ fn fingerprint(order: &Order) -> Result<String, Problem> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
 }
 
 fn replay(transaction: &Transaction<'_>, tenant: &str, key: &str, print: &str) -> Result<Option<Answer>, Problem> {
@@ -215,13 +221,31 @@ fn preview(operation: &Operation, books: &Books<'_>) -> Value {
     })
 }
 
+/// What an update changes, member by member.
 fn differences(before: &Value, after: &Value) -> Vec<Value> {
+    let volatile = |name: &str| matches!(name, "updatedAt" | "builtAt" | "stale");
     let members = after.as_object().into_iter().flatten();
     members
-        .filter(|(name, to)| {
-            !matches!(name.as_str(), "updatedAt" | "builtAt" | "stale") && before.get(name) != Some(to)
+        .filter(|(name, to)| !volatile(name) && before.get(name) != Some(to))
+        .map(|(name, to)| {
+            let from = before.get(name).unwrap_or(&Value::Null);
+            json!({"field": name, "from": apart(from, to), "to": apart(to, from)})
         })
-        .map(|(name, to)| json!({"field": name, "from": before.get(name), "to": to}))
+        .collect()
+}
+
+/// A value as a reader compares it with another: of two lists, only what the other has not.
+fn apart(value: &Value, other: &Value) -> Value {
+    let (Value::Array(items), Value::Array(others)) = (value, other) else { return value.clone() };
+    let only_here = items.iter().filter(|item| !others.contains(item)).cloned();
+    only_here
+        .map(|mut item| {
+            // The preview as a whole names the tenant.
+            if let Some(members) = item.as_object_mut() {
+                members.remove("tenant");
+            }
+            item
+        })
         .collect()
 }
 

@@ -12,7 +12,7 @@ use crate::domain::catalog::Effect;
 use crate::domain::catalog::Impact;
 
 use super::books::Books;
-use super::books::Kind;
+use super::kind::Kind;
 use super::problem::Problem;
 
 /// HTTP methods that LoopIQ uses.

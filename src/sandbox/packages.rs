@@ -9,11 +9,11 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::books::Books;
-use super::books::Kind;
 use super::books::hours;
 use super::books::put;
 use super::books::text;
 use super::governance::Standing;
+use super::kind::Kind;
 use super::operation::Ask;
 use super::problem::Problem;
 use super::work::Item;

@@ -13,7 +13,6 @@ use serde_json::Value;
 use super::SandboxError;
 use super::books::Books;
 use super::books::Caller;
-use super::books::Kind;
 use super::books::hours;
 use super::books::insert;
 use super::books::put;
@@ -21,6 +20,7 @@ use super::books::text;
 use super::books::time;
 use super::books::written;
 use super::graph;
+use super::kind::Kind;
 
 const RECORDS: &str = include_str!("seed.yaml");
 

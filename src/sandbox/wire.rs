@@ -29,6 +29,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, so that a lack of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a connection may idle. Longer than any client keeps one pooled, so that it is the client who closes
+/// and never finds a connection closed under a write that it has just begun.
+const IDLE: Duration = Duration::from_mins(10);
+
 /// Marks a response whose connection is reset instead.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut;
@@ -104,7 +108,8 @@ async fn carry(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
                 Ok(response)
             }
         });
-        let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(&mut io, service);
+        let connection =
+            http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(IDLE).serve_connection(&mut io, service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -8,8 +8,8 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::books::Books;
-use super::books::Kind;
 use super::books::text;
+use super::kind::Kind;
 use super::operation::Ask;
 use super::problem::Problem;
 

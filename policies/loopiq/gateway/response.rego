@@ -1,8 +1,8 @@
 # METADATA
 # title: What must be done along with a call
 # description: |
-#   Reads `data/redactions.yaml` and the limit class of `data/tenants.yaml`. An answer is never
-#   denied here, because what it tells has happened; fields are taken out of it.
+#   Reads `data/redactions.yaml`. An answer is never denied here, because what it tells has
+#   happened; fields are taken out of it.
 package loopiq.gateway
 
 answering if input.phase in {"call", "response"}
@@ -22,5 +22,3 @@ shown contains name if {
 
 # No record, no answer; for every tool. A read may be told otherwise here by its route.
 obligations contains {"type": "audit", "mode": "durable"} if input.phase in {"list", "call", "response"}
-
-obligations contains {"type": "limit", "class": tenant.limit_class} if tenant.limit_class

@@ -59,6 +59,8 @@ pub(super) struct Writer<D> {
     given_up: Option<(String, u64, String)>,
     checkpoints: Option<Box<dyn Sink>>,
     checkpoint_bytes: u64,
+    /// Whether there may be a part of a note behind the last whole one.
+    checkpoints_torn: bool,
     signed_size: u64,
     signed_at: Duration,
     wrote_at: Duration,
@@ -81,6 +83,7 @@ impl<D: Disk> Writer<D> {
             given_up: None,
             checkpoints: None,
             checkpoint_bytes: found.checkpoint_bytes,
+            checkpoints_torn: false,
             signed_size: 0,
             signed_at: now.steady,
             wrote_at: now.steady,
@@ -212,7 +215,6 @@ impl<D: Disk> Writer<D> {
 
     /// Drops the segment: after a failed write or sync nothing more can be known of its file.
     fn give_up(&mut self, error: &io::Error) {
-        self.checkpoints = None;
         let Some(segment) = self.segment.take() else { return };
         if segment.bytes == 0 {
             return;
@@ -252,7 +254,6 @@ impl<D: Disk> Writer<D> {
 
     fn fail(&mut self, error: &io::Error, now: Now) -> JournalFault {
         self.segment = None;
-        self.checkpoints = None;
         self.probed_at = now.steady;
         let cause = error.to_string();
         self.health = Health::Failing { cause: cause.clone() };
@@ -274,8 +275,7 @@ impl<D: Disk> Writer<D> {
 
     fn sign_or_fail(&mut self, now: Now) {
         let Err(first) = self.sign(now) else { return };
-        // The same rule as for segments: once more on a fresh file, then no further.
-        self.checkpoints = None;
+        // The same rule as for segments: once more on a file opened anew, then no further.
         if self.sign(now).is_err() {
             self.give_up(&first);
             drop(self.fail(&first, now));
@@ -290,12 +290,15 @@ impl<D: Disk> Writer<D> {
         }
         let checkpoint = Checkpoint { origin: self.chain.origin(), size, root: self.chain.root() };
         let note = checkpoint.to_note(&self.plan.signer);
+        // INVARIANT: a file on which anything failed is not put back.
         let mut sink = match self.checkpoints.take() {
             Some(sink) => sink,
             None => self.open_checkpoints()?,
         };
+        self.checkpoints_torn = true;
         sink.write_all(note.as_bytes())?;
         sink.sync()?;
+        self.checkpoints_torn = false;
         self.checkpoints = Some(sink);
         self.checkpoint_bytes += note.len() as u64;
         self.signed_size = size;
@@ -306,7 +309,9 @@ impl<D: Disk> Writer<D> {
     /// Opens the file of notes at the end of its last whole note.
     fn open_checkpoints(&self) -> io::Result<Box<dyn Sink>> {
         let sink = self.disk.append(CHECKPOINTS)?;
-        self.disk.truncate(CHECKPOINTS, self.checkpoint_bytes)?;
+        if self.checkpoints_torn {
+            self.disk.truncate(CHECKPOINTS, self.checkpoint_bytes)?;
+        }
         self.disk.sync_names()?;
         Ok(sink)
     }

@@ -162,7 +162,18 @@ impl HeldIssuer {
         let _ended = timeout(FETCH_TIMEOUT.saturating_add(Duration::from_secs(1)), readings.changed()).await;
     }
 
-    fn hold(&self, keys: KeySet, read_at: Instant) {
+    /// Counts readings, ended one way or the other.
+    #[cfg(test)]
+    pub(super) fn readings(&self) -> watch::Receiver<u64> {
+        self.readings.subscribe()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_unkept(&self) -> bool {
+        !self.state().kept
+    }
+
+    pub(super) fn hold(&self, keys: KeySet, read_at: Instant) {
         let before = self.held.load_full();
         let unchanged = before.as_ref().filter(|held| *held.keys == keys).map(|held| Arc::clone(&held.keys));
         if unchanged.is_none() {

@@ -123,11 +123,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new() -> Result<Self, reqwest::Error> {
+    pub(super) fn new(timeout: Duration) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .timeout(FETCH_TIMEOUT)
+            .timeout(timeout)
             // Fetches are minutes apart: a kept connection would be a dead one.
             .pool_max_idle_per_host(0)
             .user_agent(concat!("loopgate/", env!("CARGO_PKG_VERSION")))
@@ -176,7 +176,7 @@ async fn read_file(path: &Path) -> Result<Vec<u8>, ReadFault> {
 /// The last cause in a chain of errors: "connection refused" rather than "error sending request".
 fn innermost(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return format!("no answer within {} s", FETCH_TIMEOUT.as_secs());
+        return "no whole answer in time".to_owned();
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {

@@ -281,8 +281,8 @@ pub(crate) mod tests {
     fn a_public_key_is_read_in_every_form_it_is_handed_around_in() {
         let key = signer(1).public();
         let raw = STANDARD.encode(key.0);
-        let id: String = key.id("demo/w").iter().map(|b| format!("{b:02x}")).collect();
-        let vkey = format!("demo/w+{id}+{}", STANDARD.encode([&[1], key.0.as_slice()].concat()));
+        let id = u32::from_be_bytes(key.id("demo/w"));
+        let vkey = format!("demo/w+{id:08x}+{}", STANDARD.encode([&[1], key.0.as_slice()].concat()));
         for text in [key.pem(), raw, vkey] {
             assert_eq!(PublicKey::parse(&text), Ok(key), "{text}");
         }

@@ -9,7 +9,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::domain::audit::chain::Body;
-use crate::domain::audit::record::{Execution, Known, Record, Stage};
+use crate::domain::audit::parts::Known;
+use crate::domain::audit::record::{Execution, Record, Stage};
 use crate::domain::audit::{chain, redaction};
 use crate::domain::catalog::Effect;
 use crate::domain::identity::AuthMethod;

@@ -13,12 +13,13 @@ use serde_json::{Map, Value};
 
 use crate::domain::audit::chain::Body;
 use crate::domain::audit::line::Recovered;
+use crate::domain::audit::parts::{DecisionLine, Known, RefusalLine, What, Who};
 use crate::domain::audit::redaction::Secrets;
 use crate::domain::audit::{ocsf, redaction};
-use crate::domain::catalog::{Answerer, Effect, Impact, Tool};
-use crate::domain::identity::{AuthMethod, Principal, Tenant};
+use crate::domain::catalog::{Answerer, Tool};
+use crate::domain::identity::{Principal, Tenant};
 use crate::domain::mcp::Era;
-use crate::domain::pdp::{Input, Obligation, Outcome, Phase};
+use crate::domain::pdp::{Input, Obligation, Outcome};
 use crate::domain::refusal::{No, Reason};
 
 /// Names that a client chooses are cut to this many characters.
@@ -136,64 +137,6 @@ pub struct Answered {
     pub record_ids: Vec<String>,
     /// Whether this is an earlier answer given again.
     pub replayed: bool,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Who {
-    pub(super) user: String,
-    pub(super) tenant: Option<String>,
-    pub(super) issuer: String,
-    pub(super) method: AuthMethod,
-    pub(super) client: Option<String>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct What {
-    pub(super) tool: String,
-    pub(super) via: Option<String>,
-    pub(super) known: Option<Known>,
-    pub(super) arguments: Value,
-    pub(super) dropped: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Known {
-    pub(super) digest: String,
-    pub(super) family: String,
-    pub(super) effect: Effect,
-    pub(super) impact: Impact,
-    pub(super) backend: Option<String>,
-    pub(super) route: String,
-    pub(super) sensitive: Vec<String>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct DecisionLine {
-    pub(super) id: String,
-    pub(super) phase: Phase,
-    pub(super) outcome: Outcome,
-    pub(super) reasons: Vec<Reason>,
-    pub(super) obligations: Vec<Obligation>,
-    pub(super) input_digest: String,
-    pub(super) bundle_digest: String,
-    pub(super) data_digest: String,
-    pub(super) engine: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) instructions: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) input: Option<Value>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct RefusalLine {
-    pub(super) code: String,
-    pub(super) reasons: Vec<Reason>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) detail: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rpc_code: Option<i64>,
 }
 
 /// Everything known of one action so far.
@@ -408,42 +351,7 @@ impl Record {
 
     /// Why the answer is no.
     pub fn refused(&mut self, no: &No) {
-        self.refusal = Some(match no {
-            No::Challenge(challenge) => RefusalLine {
-                code: challenge.code.as_str().to_owned(),
-                reasons: Vec::new(),
-                detail: challenge.cause.to_owned(),
-                status: Some(challenge.status()),
-                rpc_code: None,
-            },
-            No::Fault(fault) => RefusalLine {
-                code: fault
-                    .data
-                    .as_ref()
-                    .and_then(|data| data.get("code"))
-                    .and_then(Value::as_str)
-                    .unwrap_or("bad_message")
-                    .to_owned(),
-                reasons: Vec::new(),
-                detail: fault.message.clone(),
-                status: Some(fault.status),
-                rpc_code: Some(fault.code),
-            },
-            No::Refusal(refusal) => RefusalLine {
-                code: refusal.code.as_str().to_owned(),
-                reasons: refusal.reasons.clone(),
-                detail: refusal.detail.clone(),
-                status: None,
-                rpc_code: None,
-            },
-            No::Cancelled => RefusalLine {
-                code: "cancelled".to_owned(),
-                reasons: Vec::new(),
-                detail: String::new(),
-                status: None,
-                rpc_code: None,
-            },
-        });
+        self.refusal = Some(RefusalLine::of(no));
     }
 
     /// What came back.
@@ -492,3 +400,6 @@ impl Record {
 fn cut(text: &str) -> String {
     text.chars().take(NAME_CHARS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,78 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use crate::domain::audit::chain::{Hash, Tree};
 use crate::domain::audit::checkpoint::Checkpoint;
+use crate::domain::audit::finding::{Finding, Kind, Summary};
 use crate::domain::audit::line::{Line, Recovered, SegmentName, request_id_of};
-
-/// What kind of fault it is; the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A record is not as it was written, or stands where it was not written.
-    Altered,
-    /// A record that was written is not there.
-    Missing,
-    /// A checkpoint was not signed by a key that was given.
-    BadSignature,
-    /// More records than may be are covered by no checkpoint.
-    Unsigned,
-}
-
-impl Kind {
-    /// Exit code of `loopgate audit verify`.
-    #[must_use]
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Altered => 1,
-            Self::Missing => 2,
-            Self::BadSignature => 3,
-            Self::Unsigned => 4,
-        }
-    }
-}
-
-/// One fault, and where it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// What kind of fault.
-    pub kind: Kind,
-    /// Whose journal.
-    pub writer: String,
-    /// The file it is in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub segment: Option<String>,
-    /// The line in that file, counted from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<u64>,
-    /// The epoch.
-    pub epoch: u64,
-    /// The record in that epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seq: Option<u64>,
-    /// The request that the record is of, as far as it can be made out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
-    /// What does not fit.
-    pub what: String,
-}
-
-/// What was found in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// Records read.
-    pub records: u64,
-    /// Records that no checkpoint covers yet.
-    pub unsigned: u64,
-    /// Epochs read.
-    pub epochs: u64,
-    /// Checkpoints that the records bear out.
-    pub checkpoints: u64,
-    /// Bytes at the very end that are no whole line: never acknowledged to anyone.
-    pub torn_bytes: u64,
-}
 
 #[derive(Debug, Clone)]
 struct Place {
@@ -174,8 +106,9 @@ impl Verifier {
         Box::new(Finding { kind, writer, segment, line, epoch, seq, request_id, what })
     }
 
+    /// The place of the next record of the epoch that the file at hand is of.
     fn expected(&self) -> u64 {
-        self.epoch.as_ref().map_or(0, |epoch| epoch.tree.size())
+        self.epoch.as_ref().filter(|epoch| epoch.number == self.segment.epoch).map_or(0, |epoch| epoch.tree.size())
     }
 
     /// The line being read, for a finding.
@@ -245,7 +178,7 @@ impl Verifier {
     }
 
     fn in_surplus(&self) -> bool {
-        self.epoch.is_some() && self.next_first.is_some_and(|next| next <= self.expected())
+        self.line > 0 && self.next_first.is_some_and(|next| next <= self.expected())
     }
 
     /// Whether the line is the next one; a line that shows others to be missing is not, yet.
@@ -269,6 +202,7 @@ impl Verifier {
             return Ok(false);
         }
         if line.seq > expected {
+            self.surplus_is_altered()?;
             let place = Place { line: self.line, ..self.after(expected) };
             self.gap = Some(Gap { from: expected, to: line.seq - 1, place });
             return Ok(false);
@@ -336,6 +270,10 @@ impl Verifier {
         let Some(Recovered::Start { prev_epoch, prev_size, prev_head, .. }) = &line.recovered else {
             return Err(altered("the epoch does not begin with the record that every epoch begins with".to_owned()));
         };
+        if let Some(((lost, size), _)) = self.checkpoints.range((number + 1, 0)..(line.epoch, 0)).next() {
+            let what = format!("a signed checkpoint says {size} records of epoch {lost}, none is there");
+            return Err(self.finding(Kind::Missing, *lost, None, what));
+        }
         if *prev_epoch > number {
             let what = format!("epoch {prev_epoch}, which this one goes on from, is not there");
             return Err(self.finding(Kind::Missing, *prev_epoch, None, what));
@@ -369,20 +307,22 @@ impl Verifier {
 
     /// Bytes behind the end of a segment are only in order if the next one says that its disk failed there.
     fn check_surplus(&mut self, line: &Line<'_>) -> Result<(), Box<Finding>> {
-        let Some(surplus) = self.surplus.take() else { return Ok(()) };
-        match &line.recovered {
-            Some(Recovered::DiskFault { segment, bytes_kept, .. })
-                if *segment == surplus.place.segment.to_string() && *bytes_kept == surplus.kept_bytes =>
-            {
-                Ok(())
+        let told = self.surplus.as_ref().is_some_and(|surplus| match &line.recovered {
+            Some(Recovered::DiskFault { segment, bytes_kept, .. }) => {
+                *segment == surplus.place.segment.to_string() && *bytes_kept == surplus.kept_bytes
             }
-            _ => Err(self.finding(
-                Kind::Altered,
-                line.epoch,
-                Some(surplus.place),
-                "it was added behind the end of its file",
-            )),
+            Some(Recovered::Start { .. }) | None => false,
+        });
+        if told {
+            self.surplus = None;
         }
+        self.surplus_is_altered()
+    }
+
+    fn surplus_is_altered(&mut self) -> Result<(), Box<Finding>> {
+        let Some(Surplus { place, .. }) = self.surplus.take() else { return Ok(()) };
+        let epoch = place.segment.epoch;
+        Err(self.finding(Kind::Altered, epoch, Some(place), "it was added behind the end of its file"))
     }
 
     fn gap_is_missing(&mut self) -> Result<(), Box<Finding>> {
@@ -397,14 +337,7 @@ impl Verifier {
 
     fn end_epoch(&mut self) -> Result<(), Box<Finding>> {
         self.gap_is_missing()?;
-        if let Some(surplus) = self.surplus.take() {
-            return Err(self.finding(
-                Kind::Altered,
-                self.segment.epoch,
-                Some(surplus.place),
-                "it was added behind the end of its file",
-            ));
-        }
+        self.surplus_is_altered()?;
         let Some(epoch) = &self.epoch else { return Ok(()) };
         let size = epoch.tree.size();
         let promised = self.checkpoints.range((epoch.number, 0)..=(epoch.number, u64::MAX)).next_back();
@@ -437,3 +370,6 @@ impl Verifier {
         Err(self.finding(Kind::Unsigned, last_epoch, last, what))
     }
 }
+
+#[cfg(test)]
+mod tests;

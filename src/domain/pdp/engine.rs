@@ -76,7 +76,7 @@ impl Pdp {
     /// Lints, compiles and tries a bundle. `tools` are the tools it will decide about.
     ///
     /// Some bundles that pass the lint can still stall or exhaust the process that compiles them;
-    /// `adapters::bundle` tries every bundle in a child process first.
+    /// `adapters::reload::bundle` tries every bundle in a child process first.
     pub fn compile(bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>) -> Result<Self, Vec<BundleFault>> {
         let pdp = Self::load(bundle)?;
         probe::check(&pdp, bundle, tools)?;

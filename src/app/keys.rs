@@ -1,0 +1,98 @@
+//! The gateway's own keys: one signs assertions for backends, one signs audit checkpoints.
+//!
+//! Promises: a missing key is made once, with mode 0600, never overwritten; the public half of the
+//! audit key stands beside it for auditors. Never sends a private key anywhere.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::AppFault;
+use crate::adapters::journal;
+use crate::domain::identity::signing::SigningKey;
+
+/// The gateway's own keys.
+#[derive(Debug)]
+pub struct OwnKeys {
+    /// Signs assertions for backends.
+    pub assertion: SigningKey,
+    /// File with the key that signs checkpoints.
+    pub audit_pem: PathBuf,
+}
+
+impl OwnKeys {
+    /// Opens the keys in `dir`, making those that are missing.
+    pub fn open(dir: &Path) -> Result<Self, AppFault> {
+        fs::create_dir_all(dir).map_err(|cause| unwritable(dir, &cause))?;
+        let assertion_pem = dir.join("assertion.pem");
+        if !assertion_pem.exists() {
+            let mut random = [0; 32];
+            aws_lc_rs::rand::fill(&mut random).map_err(|_| broken(&assertion_pem, "no random bytes could be had"))?;
+            let key = SigningKey::generate(&random).map_err(|fault| broken(&assertion_pem, fault))?;
+            let pem = key.to_pkcs8_pem().map_err(|fault| broken(&assertion_pem, fault))?;
+            create(&assertion_pem, &pem, 0o600)?;
+        }
+        let audit_pem = dir.join("audit.pem");
+        if !audit_pem.exists() {
+            let (pem, public) = journal::generate_signing_key().map_err(|fault| broken(&audit_pem, fault))?;
+            create(&audit_pem, &pem, 0o600)?;
+            create(&dir.join("audit.pub"), &public.pem(), 0o644)?;
+        }
+        let text = fs::read_to_string(&assertion_pem).map_err(|cause| broken(&assertion_pem, cause))?;
+        let assertion = SigningKey::from_pkcs8_pem(&text).map_err(|fault| broken(&assertion_pem, fault))?;
+        Ok(Self { assertion, audit_pem })
+    }
+}
+
+/// A new file; one that exists is never overwritten.
+fn create(path: &Path, text: &str, mode: u32) -> Result<(), AppFault> {
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    made.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(|cause| unwritable(path, &cause))
+}
+
+fn unwritable(path: &Path, cause: &std::io::Error) -> AppFault {
+    AppFault::File {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+        remedy: "make `keys.dir` writable for the gateway's user, or put the keys there yourself",
+    }
+}
+
+fn broken(path: &Path, cause: impl std::fmt::Display) -> AppFault {
+    AppFault::File {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+        remedy: "put an Ed25519 key in PKCS#8 PEM there, or move the file away to have a new one made",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_keys_are_made_once_and_kept_from_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let first = OwnKeys::open(dir.path()).unwrap();
+        let again = OwnKeys::open(dir.path()).unwrap();
+        assert_eq!(first.assertion.kid(), again.assertion.kid());
+        for name in ["assertion.pem", "audit.pem"] {
+            let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        assert!(fs::read_to_string(dir.path().join("audit.pub")).unwrap().contains("PUBLIC KEY"));
+    }
+
+    #[test]
+    fn a_damaged_key_is_named_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("assertion.pem"), "rubbish").unwrap();
+        let fault = OwnKeys::open(dir.path()).unwrap_err().to_string();
+        assert!(fault.contains("assertion.pem"), "{fault}");
+        assert_eq!(fs::read_to_string(dir.path().join("assertion.pem")).unwrap(), "rubbish");
+    }
+}

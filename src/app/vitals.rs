@@ -1,0 +1,86 @@
+//! What operators may know of a running gateway, gathered from its parts.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::adapters::admin::Readiness;
+use crate::adapters::admin::RulesView;
+use crate::adapters::admin::Vitals;
+use crate::adapters::journal::Health;
+use crate::adapters::journal::Journal;
+use crate::adapters::keys::Keys;
+use crate::metrics::Metrics;
+use crate::pep::ports::Clock;
+use crate::pep::rules::RulesCell;
+
+/// The parts that tell how a gateway is.
+pub(super) struct Parts {
+    pub(super) cell: Arc<RulesCell>,
+    pub(super) keys: Arc<Keys>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Vitals for Parts {
+    fn readiness(&self) -> Readiness {
+        let mut findings = Vec::new();
+        let mut ready = true;
+        if *self.stopping.borrow() {
+            ready = false;
+            findings.push("stopping: calls under way are being finished".to_owned());
+        }
+        let rules = self.cell.current();
+        if rules.is_none() {
+            ready = false;
+            findings.push("no rules have been loaded; nothing is decided".to_owned());
+        }
+        if let Some(faults) = self.cell.faults() {
+            let kept = if rules.is_some() { "the last good rules go on deciding" } else { "there are none to fall back on" };
+            findings.push(format!("changed rules were refused, {kept}:"));
+            findings.extend(faults.iter().cloned());
+        }
+        let keys = self.keys.health();
+        for issuer in keys.iter().filter(|issuer| issuer.fault.is_some()) {
+            findings.push(format!("issuer `{}`: {}", issuer.issuer, issuer.fault.as_deref().unwrap_or_default()));
+        }
+        if keys.iter().all(|issuer| issuer.kids.is_empty()) {
+            ready = false;
+            findings.push("no issuer has keys; nobody can be authenticated".to_owned());
+        }
+        let journal = match self.journal.health() {
+            Health::Ok => "ok".to_owned(),
+            Health::ReadsOnly { free_bytes, low_water_bytes } => {
+                format!("writes are refused: {free_bytes} bytes free, below the low-water mark of {low_water_bytes}")
+            }
+            Health::Failing { cause } => {
+                ready = false;
+                format!("nothing can be recorded: {cause}")
+            }
+        };
+        if journal != "ok" {
+            findings.push(format!("journal: {journal}"));
+        }
+        let rules = rules.map(|rules| RulesView {
+            revision: rules.revision(),
+            loaded_at: jiff::Timestamp::from_millisecond(rules.loaded_ms).unwrap_or_default().to_string(),
+            bundle: rules.pdp.bundle_digest().to_owned(),
+            data: rules.pdp.data_digest().to_owned(),
+            catalog: rules.catalog.digest().to_owned(),
+            engine: rules.pdp.engine().as_str().to_owned(),
+            tools: rules.catalog.tools().count(),
+        });
+        let keys = keys
+            .iter()
+            .map(|issuer| json!({"issuer": issuer.issuer, "keys": issuer.kids.len(), "ageSeconds": issuer.age_s, "fault": issuer.fault}))
+            .collect();
+        Readiness { ready, findings, rules, keys, journal }
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+}

@@ -1,0 +1,195 @@
+//! `loopgate audit verify`: streams the files through `domain::audit::verify` and says what it found.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::row::plain;
+use super::{Stop, Verify};
+use crate::adapters::journal::read::{self, Piece, Series};
+use crate::domain::audit::checkpoint::{BadNote, Checkpoint, PublicKey, split_notes};
+use crate::domain::audit::finding::{Finding, Kind, Summary};
+use crate::domain::audit::line::read_origin;
+use crate::domain::audit::verify::Verifier;
+
+/// What was found of one writer.
+#[derive(Debug, Serialize)]
+struct Report {
+    writer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<Summary>,
+    /// The worst first.
+    findings: Vec<Finding>,
+    /// Files with what was cut off after a crash.
+    torn_files: Vec<String>,
+}
+
+pub(super) fn run(args: &Verify, out: &mut dyn Write) -> Result<u8, Stop> {
+    let keys = read_keys(args)?;
+    let mut kept = read_kept(args)?;
+    let series = read::series(&args.dir).map_err(|error| Stop::file(&args.dir, error))?;
+    let mut reports = Vec::new();
+    for series in &series {
+        let mut notes = series.notes.clone();
+        notes.extend(kept.remove(&series.writer).unwrap_or_default());
+        reports.push(check(series, &notes, &keys, i64::from(args.unsigned_seconds) * 1000)?);
+    }
+    for writer in kept.into_keys() {
+        reports.push(Report::absent(&writer, "a checkpoint was kept of this writer, and its journal is not there"));
+    }
+    if reports.is_empty() {
+        let what = format!("there is no journal in {}", args.dir.display());
+        reports.push(Report::absent("-", &what));
+    }
+    let worst = reports.iter().flat_map(|report| &report.findings).map(|finding| finding.kind).min();
+    let exit = worst.map_or(0, Kind::exit_code);
+    if args.json {
+        let report = serde_json::json!({"ok": exit == 0, "exit": exit, "writers": reports});
+        writeln!(out, "{report}")?;
+    } else {
+        for report in &reports {
+            print(report, out)?;
+        }
+    }
+    Ok(exit)
+}
+
+impl Report {
+    fn absent(writer: &str, what: &str) -> Self {
+        let finding = bare(Kind::Missing, writer, what.to_owned());
+        Self { writer: writer.to_owned(), summary: None, findings: vec![finding], torn_files: Vec::new() }
+    }
+}
+
+fn bare(kind: Kind, writer: &str, what: String) -> Finding {
+    Finding { kind, writer: writer.to_owned(), segment: None, line: None, epoch: 0, seq: None, request_id: None, what }
+}
+
+fn read_keys(args: &Verify) -> Result<Vec<PublicKey>, Stop> {
+    let read = |path: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(path).map_err(|error| Stop::file(path, error))?;
+        PublicKey::parse(&text).map_err(|error| Stop::Usage(format!("{}: {error}", path.display())))
+    };
+    args.keys.iter().map(read).collect()
+}
+
+/// Notes that were kept elsewhere, by writer.
+fn read_kept(args: &Verify) -> Result<BTreeMap<String, Vec<String>>, Stop> {
+    let mut kept: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in &args.checkpoints {
+        let text = std::fs::read_to_string(path).map_err(|error| Stop::file(path, error))?;
+        let (notes, rest) = split_notes(&text);
+        let unreadable = || Stop::Usage(format!("{}: not a checkpoint", path.display()));
+        if notes.is_empty() || text.get(text.len() - rest..).is_some_and(|rest| !rest.trim().is_empty()) {
+            return Err(unreadable());
+        }
+        for note in notes {
+            let checkpoint = Checkpoint::parse(note).map_err(|_| unreadable())?;
+            let (_, writer, _) = read_origin(&checkpoint.origin).ok_or_else(unreadable)?;
+            kept.entry(writer.to_owned()).or_default().push(note.to_owned());
+        }
+    }
+    Ok(kept)
+}
+
+fn check(series: &Series, notes: &[String], keys: &[PublicKey], unsigned_ms_max: i64) -> Result<Report, Stop> {
+    let mut report =
+        Report { writer: series.writer.clone(), summary: None, findings: Vec::new(), torn_files: series.torn.clone() };
+    let mut checkpoints = Vec::new();
+    for (index, note) in notes.iter().enumerate() {
+        match signed_for(series, note, keys) {
+            Ok(checkpoint) => checkpoints.push(checkpoint),
+            // One is enough to know; a wrong key would otherwise be told once a second.
+            Err(what) if report.findings.is_empty() => {
+                let what = format!("checkpoint {} of {}: {what}", index + 1, notes.len());
+                report.findings.push(bare(Kind::BadSignature, &series.writer, what));
+            }
+            Err(_) => {}
+        }
+    }
+    match read_through(series, &checkpoints, unsigned_ms_max)? {
+        Ok(summary) => report.summary = Some(summary),
+        Err(finding) => report.findings.push(*finding),
+    }
+    report.findings.sort_by_key(|finding| finding.kind.exit_code());
+    // Without checkpoints that can be trusted everything is unsigned; the signature is the cause.
+    if report.findings.iter().any(|finding| finding.kind == Kind::BadSignature) {
+        report.findings.retain(|finding| finding.kind != Kind::Unsigned);
+    }
+    Ok(report)
+}
+
+fn signed_for(series: &Series, note: &str, keys: &[PublicKey]) -> Result<Checkpoint, String> {
+    let checkpoint = Checkpoint::verify(note, keys).map_err(|bad: BadNote| bad.to_string())?;
+    match read_origin(&checkpoint.origin) {
+        Some((_, writer, _)) if writer == series.writer => Ok(checkpoint),
+        _ => Err(format!("it is of `{}`, another journal", checkpoint.origin)),
+    }
+}
+
+fn read_through(
+    series: &Series,
+    checkpoints: &[Checkpoint],
+    unsigned_ms_max: i64,
+) -> Result<Result<Summary, Box<Finding>>, Stop> {
+    let mut verifier = match Verifier::new(&series.writer, checkpoints) {
+        Ok(verifier) => verifier,
+        Err(finding) => return Ok(Err(finding)),
+    };
+    for (index, segment) in series.segments.iter().enumerate() {
+        let next = series.segments.get(index + 1).filter(|next| next.epoch == segment.epoch).map(|next| next.first);
+        if let Err(finding) = verifier.begin(*segment, next) {
+            return Ok(Err(finding));
+        }
+        let read = read::lines(series, *segment, |piece| match piece {
+            Piece::Line(line) => verifier.line(line),
+            Piece::Torn(bytes) => verifier.torn(bytes),
+        });
+        if let Err(finding) = read.map_err(|error| Stop::file(&series.dir.join(segment.to_string()), error))? {
+            return Ok(Err(finding));
+        }
+    }
+    Ok(verifier.finish(unsigned_ms_max))
+}
+
+fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
+    for finding in &report.findings {
+        let kind = match finding.kind {
+            Kind::Altered => "ALTERED",
+            Kind::Missing => "MISSING",
+            Kind::BadSignature => "BAD SIGNATURE",
+            Kind::Unsigned => "UNSIGNED",
+        };
+        let mut place = Vec::new();
+        place.extend(finding.segment.as_ref().map(|segment| format!("segment {segment}")));
+        place.extend(finding.line.map(|line| format!("line {line}")));
+        place.extend(finding.seq.map(|seq| format!("record {}/{}/{seq}", finding.writer, finding.epoch)));
+        place.extend(finding.request_id.as_ref().map(|id| format!("request {}", plain(id))));
+        let place = if place.is_empty() { String::new() } else { format!("{}: ", place.join(", ")) };
+        writeln!(out, "{}: {kind}: {place}{}", report.writer, plain(&finding.what))?;
+    }
+    if let Some(summary) = report.summary.as_ref().filter(|_| report.findings.is_empty()) {
+        writeln!(
+            out,
+            "{}: fine: {} records in {} epochs, {} checkpoints, {} records since the last one",
+            report.writer, summary.records, summary.epochs, summary.checkpoints, summary.unsigned
+        )?;
+        if summary.torn_bytes > 0 {
+            writeln!(
+                out,
+                "{}: note: {} bytes behind the last record are no record; they were never acknowledged",
+                report.writer, summary.torn_bytes
+            )?;
+        }
+    }
+    if !report.torn_files.is_empty() {
+        writeln!(
+            out,
+            "{}: note: what was cut off after a crash is in {}",
+            report.writer,
+            report.torn_files.join(", ")
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! The demo's world: users, settings, and the policies and catalog that are built in.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use include_dir::Dir;
+use include_dir::include_dir;
+use serde::Serialize;
+
+use crate::adapters::keys::dev;
+use crate::domain::identity::dev::DevClaims;
+use crate::domain::identity::dev::DevIssuer;
+use crate::domain::identity::signing::SigningKey;
+use crate::pep::ports::Clock;
+
+static POLICIES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
+const CATALOG: &str = include_str!("../../../config/catalog.yaml");
+
+/// Tokens of the demo are good this long: seconds.
+const TOKEN_TTL_S: i64 = 12 * 3600;
+const AUDIENCE: &str = "loopgate-demo";
+
+/// A demo user with a token.
+#[derive(Debug, Serialize)]
+pub(super) struct User {
+    pub(super) user: String,
+    pub(super) tenants: Vec<String>,
+    pub(super) roles: Vec<String>,
+    pub(super) token: String,
+}
+
+/// One row of the cast: user, tenants, roles, team and roles in it.
+type Row = (&'static str, &'static [&'static str], &'static [&'static str], &'static [(&'static str, &'static str)]);
+
+const PEOPLE: &[Row] = &[
+    ("ada", &["org_gcn"], &["release_manager"], &[("payments", "lead")]),
+    ("ben", &["org_gcn"], &["developer"], &[("payments", "member")]),
+    ("vic", &["org_gcn"], &["viewer"], &[]),
+    ("otto", &["org_gcn"], &["certification_approver"], &[]),
+    ("tess", &["org_gcn"], &["tenant_admin"], &[]),
+    ("cleo", &["org_gcn", "org_nordbank"], &["auditor"], &[]),
+    ("nora", &["org_nordbank"], &["release_manager"], &[]),
+];
+const SERVICES: &[Row] = &[("svc-pipeline", &["org_gcn"], &[], &[])];
+
+/// The two development issuers: one for people, one for services.
+pub(super) struct Issuers {
+    people: DevIssuer,
+    services: DevIssuer,
+}
+
+impl Issuers {
+    /// Makes both, with keys of their own, and writes their public keys where the settings look.
+    pub(super) fn make(dir: &Path) -> Result<Self, String> {
+        let make = |name: &str| -> Result<DevIssuer, String> {
+            let mut random = [0u8; 32];
+            aws_lc_rs::rand::fill(&mut random).map_err(|_| "the operating system gives no randomness".to_owned())?;
+            let key = SigningKey::generate(&random).map_err(|fault| fault.to_string())?;
+            let issuer =
+                DevIssuer { key, issuer: format!("https://{name}.loopgate-demo.invalid"), audience: AUDIENCE.into() };
+            dev::save(&dir.join("issuers").join(name), &issuer).map_err(|fault| fault.to_string())?;
+            Ok(issuer)
+        };
+        Ok(Self { people: make("people")?, services: make("services")? })
+    }
+
+    /// Mints a token for everybody and leaves each in `tokens/USER`.
+    pub(super) fn users(&self, dir: &Path, clock: &Arc<dyn Clock>) -> Result<Vec<User>, String> {
+        let tokens = dir.join("tokens");
+        std::fs::create_dir_all(&tokens).map_err(|cause| cause.to_string())?;
+        let now = clock.now_ms() / 1000;
+        let people = PEOPLE.iter().map(|row| (&self.people, row));
+        let services = SERVICES.iter().map(|row| (&self.services, row));
+        let mut users = Vec::new();
+        for (issuer, (user, tenants, roles, teams)) in people.chain(services) {
+            let strings = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+            let mut of_teams: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for (team, role) in *teams {
+                of_teams.entry((*team).to_owned()).or_default().push((*role).to_owned());
+            }
+            let claims = DevClaims {
+                user: (*user).to_owned(),
+                tenants: strings(tenants),
+                roles: strings(roles),
+                teams: of_teams,
+                client: Some("demo".into()),
+                ..DevClaims::default()
+            };
+            let token = issuer.mint(&claims, now, TOKEN_TTL_S, user);
+            std::fs::write(tokens.join(user), &token).map_err(|cause| cause.to_string())?;
+            users.push(User { user: claims.user, tenants: claims.tenants, roles: claims.roles, token });
+        }
+        Ok(users)
+    }
+}
+
+/// Writes the built-in catalog and policies, unless the directory has its own already.
+pub(super) fn unpack(dir: &Path) -> Result<(), String> {
+    let text = |cause: std::io::Error| cause.to_string();
+    if !dir.join("catalog.yaml").exists() {
+        std::fs::write(dir.join("catalog.yaml"), CATALOG).map_err(text)?;
+    }
+    let policies = dir.join("policies");
+    if !policies.exists() {
+        std::fs::create_dir_all(&policies).map_err(text)?;
+        POLICIES.extract(&policies).map_err(text)?;
+    }
+    Ok(())
+}
+
+/// The settings of the demo, short enough to read.
+pub(super) fn settings(mcp: SocketAddr, admin: SocketAddr, backend: SocketAddr) -> String {
+    format!(
+        "# Settings of the demo; config/gateway.yaml of the project explains every option.
+listen: {{mcp: \"{mcp}\", admin: \"{admin}\"}}
+issuers:
+  - name: people
+    issuer: https://people.loopgate-demo.invalid
+    audiences: [{AUDIENCE}]
+    algorithms: [EdDSA]
+    keys: {{file: issuers/people/{jwks}}}
+  - name: services
+    kind: service_account
+    issuer: https://services.loopgate-demo.invalid
+    audiences: [{AUDIENCE}]
+    algorithms: [EdDSA]
+    tenants: [org_gcn]
+    keys: {{file: issuers/services/{jwks}}}
+catalog: catalog.yaml
+policy: {{dir: policies}}
+backends:
+  - name: loopiq
+    url: http://{backend}
+audit: {{dir: audit, writer: demo, deployment: loopgate-demo}}
+keys: {{dir: keys}}
+log: {{filter: warn}}
+",
+        jwks = dev::JWKS_FILE,
+    )
+}
+
+/// Three commands to try, ready to paste.
+pub(super) fn try_these(mcp: &str, dir: &Path) -> String {
+    let dir = dir.display();
+    let call = |user: &str, tool: &str, arguments: &str| {
+        format!(
+            "  curl -s {mcp} -H \"Authorization: Bearer $(cat {dir}/tokens/{user})\" -H 'Content-Type: application/json' \\\n    -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\",\"arguments\":{arguments}}}}}'"
+        )
+    };
+    format!(
+        "\ntry, in another terminal:\n\n1. ada reads a certification\n{}\n\n2. ada asks for work that people must approve first, and is told who\n{}\n\n3. what was recorded, and that nobody changed it\n  {exe} audit query {dir}/audit && {exe} audit verify {dir}/audit --pub {dir}/keys/audit.pub\n\nCtrl-C stops it.",
+        call("ada", "loopiq_get_release_certification", "{\"release\":\"backend-v1.0-GCN\"}"),
+        call(
+            "ada",
+            "loopiq_decide_release_certification",
+            "{\"release\":\"backend-v1.0-GCN\",\"decision\":\"certify\",\"reason\":\"all controls pass\"}"
+        ),
+        exe = std::env::current_exe().map_or_else(|_| "loopgate".into(), |exe| exe.display().to_string()),
+    )
+}
