@@ -123,7 +123,7 @@ pub async fn start(settings: Settings) -> Result<Running, AppFault> {
         journal: Arc::clone(&journal) as Arc<dyn pep::ports::Journal>,
         clock: Arc::clone(&clock),
     };
-    started(&*journal, &*clock, &settings).await?;
+    started(&journal, &*clock, &settings).await?;
     watcher.first().await;
     let backends = Backends::new(targets(&settings), pool(&settings), answer_limits(&settings).bytes_max, &metrics);
     let gate = Arc::new(Pep {
@@ -177,7 +177,9 @@ impl Running {
         // Everyone who listens for it may have gone already, which is what is wanted.
         let _all_gone = self.stop.send(true);
         match self.door.await {
-            Ok(closed) if closed.calls_cut > 0 => warn!("{} calls were cut off at the end of `drain`", closed.calls_cut),
+            Ok(closed) if closed.calls_cut > 0 => {
+                warn!("{} calls were cut off at the end of `drain`", closed.calls_cut);
+            }
             Ok(_) => {}
             Err(cause) => error!("the MCP door ended badly: {cause}"),
         }

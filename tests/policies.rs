@@ -1,6 +1,13 @@
 //! The policies that ship: their tests, their cases, both engines, the schemas, and the child
 //! process that tries a bundle before it is loaded.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -110,7 +117,7 @@ fn arguments() -> Vec<Value> {
     all
 }
 
-fn input(caller: Caller, tool: &ToolFacts, arguments: &Value, workflow: &str) -> Input {
+fn input(caller: &Caller, tool: &ToolFacts, arguments: &Value, workflow: &str) -> Input {
     serde_json::from_value(json!({
         "schema": 1, "phase": "call", "caller": caller, "tool": tool, "arguments": arguments,
         "context": {"workflow": workflow, "chain": [], "now_ms": 1_790_000_000_000_i64, "now": "2026-09-21T14:13:20Z"},
@@ -148,7 +155,7 @@ fn both_engines_say_the_same_of_every_caller_tool_and_odd_argument() {
                 if n > 1 && tool.effect == loopgate::domain::catalog::Effect::Read {
                     continue;
                 }
-                let input = input(caller.clone(), tool, arguments, if n % 2 == 0 { "" } else { "wf" });
+                let input = input(caller, tool, arguments, if n % 2 == 0 { "" } else { "wf" });
                 let (rvm, interpreted) =
                     (pdp.decide_on(Engine::Rvm, &input), pdp.decide_on(Engine::Interpreter, &input));
                 let what = format!("{} in {}: {arguments}", tool.name, caller.tenant);
@@ -279,7 +286,7 @@ fn one_decision_can_be_asked_for() {
     let file = dir.path().join("input.json");
     let tools = case_tools();
     let caller = callers().remove(0);
-    let asked = input(caller, &tools["loopiq_decide_release_certification"], &json!({"release": "r"}), "");
+    let asked = input(&caller, &tools["loopiq_decide_release_certification"], &json!({"release": "r"}), "");
     fs::write(&file, serde_json::to_string(&asked).unwrap()).unwrap();
     let (code, words) = loopgate(&["eval", "policies", "--input", file.to_str().unwrap(), "--json"]);
     assert_eq!(code, 0, "{words}");

@@ -2,6 +2,8 @@
 //!
 //! A text scan, so that a wrong arrow is named with its file and line.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -26,7 +28,10 @@ const LAYERS: &[&[&str]] = &[
 /// Words that mean IO, time, randomness or waiting. `domain/` knows none of them.
 const IMPURE: &[&str] = &[
     "std::fs",
-    "std::net",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "ToSocketAddrs",
     "std::process",
     "std::env",
     "std::thread",
@@ -43,7 +48,14 @@ const IMPURE: &[&str] = &[
     "async fn",
 ];
 
+/// Every source file but those of tests.
 fn sources() -> Vec<(PathBuf, String)> {
+    let all = files();
+    let tests: Vec<bool> = all.iter().map(|(path, _)| is_test(path, &all)).collect();
+    all.into_iter().zip(tests).filter(|(_, test)| !test).map(|(file, _)| file).collect()
+}
+
+fn files() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, out: &mut Vec<(PathBuf, String)>) {
         let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         entries.sort();
@@ -64,7 +76,8 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 /// `src/domain/pdp/lint.rs` -> `domain::pdp`; `src/adapters/journal.rs` -> `adapters::journal`.
 fn room(path: &Path) -> String {
-    let parts: Vec<&str> = path.with_extension("").iter().skip(1).map(|part| part.to_str().unwrap().to_owned().leak() as &str).collect();
+    let parts: Vec<&str> =
+        path.with_extension("").iter().skip(1).map(|part| part.to_str().unwrap().to_owned().leak() as &str).collect();
     match parts.as_slice() {
         [top @ ("domain" | "adapters" | "cli"), room, ..] => format!("{top}::{room}"),
         [top, ..] => (*top).to_owned(),
@@ -77,9 +90,21 @@ fn layer(room: &str) -> Option<usize> {
     LAYERS.iter().position(|rooms| rooms.contains(&room) || (top != "domain" && rooms.contains(&top)))
 }
 
-/// Source without its tests: everything before the first `#[cfg(test)]`.
+/// Source without its tests: everything before the first test module.
 fn code(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap()
+    text.split("#[cfg(test)]\nmod tests").next().unwrap()
+}
+
+/// A file that holds nothing but tests, or what only tests use.
+fn is_test(path: &Path, all: &[(PathBuf, String)]) -> bool {
+    let stem = path.file_stem().unwrap().to_str().unwrap();
+    let parent = path.parent().unwrap();
+    let declared =
+        ["mod", "pub mod", "pub(crate) mod", "pub(super) mod"].map(|word| format!("#[cfg(test)]\n{word} {stem};"));
+    let is_child =
+        |of: &Path| of.with_extension("") == parent || of == Path::new("src/lib.rs") && parent == Path::new("src");
+    all.iter().any(|(of, text)| is_child(of) && declared.iter().any(|line| text.contains(line)))
+        || (parent != Path::new("src") && is_test(&parent.with_extension("rs"), all))
 }
 
 /// Rooms that a line names through `crate::`.
@@ -90,7 +115,9 @@ fn imports(line: &str) -> Vec<String> {
         let path: Vec<&str> =
             part.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).next().unwrap().split("::").collect();
         match path.as_slice() {
-            [top @ ("domain" | "adapters" | "cli"), room, ..] if !room.is_empty() => found.push(format!("{top}::{room}")),
+            [top @ ("domain" | "adapters" | "cli"), room, ..] if !room.is_empty() => {
+                found.push(format!("{top}::{room}"));
+            }
             [top, ..] => found.push((*top).to_owned()),
             [] => {}
         }
@@ -198,19 +225,20 @@ fn the_settings_schema_is_up_to_date() {
 
 #[test]
 fn the_settings_reference_shows_every_option_at_its_default() {
-    use loopgate::config::RawConfig;
+    use loopgate::config::{RawBackend, RawConfig, RawIssuer};
     let text = fs::read_to_string("config/gateway.yaml").unwrap();
     let shown: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
     let raw: RawConfig = serde_json::from_value(shown.clone()).unwrap();
-    let mut expected = RawConfig::default();
-    expected.issuers = vec![loopgate::config::RawIssuer {
-        name: "main".into(),
-        issuer: raw.issuers[0].issuer.clone(),
-        keys: raw.issuers[0].keys.clone(),
+    let expected = RawConfig {
+        issuers: vec![RawIssuer {
+            name: "main".into(),
+            issuer: raw.issuers[0].issuer.clone(),
+            keys: raw.issuers[0].keys.clone(),
+            ..Default::default()
+        }],
+        backends: vec![RawBackend { url: raw.backends[0].url.clone(), ..Default::default() }],
         ..Default::default()
-    }];
-    expected.backends =
-        vec![loopgate::config::RawBackend { url: raw.backends[0].url.clone(), ..Default::default() }];
+    };
     assert_eq!(shown, serde_json::to_value(&expected).unwrap(), "every option stands there, at its default");
     loopgate::config::parse(&text, Path::new("config")).unwrap();
 }

@@ -88,11 +88,13 @@ impl Backends {
         let mut results = Vec::new();
         for target in self.targets.values() {
             let reached = match self.resolve(target).await {
-                Ok(address) => match tokio::time::timeout(target.connect, tokio::net::TcpStream::connect(address)).await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(cause)) => Err(format!("{address}: {cause}")),
-                    Err(_) => Err(format!("{address}: no connection within {:?}", target.connect)),
-                },
+                Ok(address) => {
+                    match tokio::time::timeout(target.connect, tokio::net::TcpStream::connect(address)).await {
+                        Ok(Ok(_)) => Ok(()),
+                        Ok(Err(cause)) => Err(format!("{address}: {cause}")),
+                        Err(_) => Err(format!("{address}: no connection within {:?}", target.connect)),
+                    }
+                }
                 Err(cause) => Err(cause),
             };
             results.push((target.name.clone(), reached));
@@ -162,8 +164,8 @@ impl Exchange<'_> {
     async fn attempt(&self, fresh: bool) -> Result<BackendAnswer, (SendFault, bool)> {
         let peer = self.peer(fresh).await.map_err(|fault| (fault, false))?;
         let connected = self.backends.connector.get_http_session(&peer).await;
-        let (mut session, reused) = connected
-            .map_err(|cause| (self.fault(SendFaultKind::Unreachable, format!("connect: {cause}")), false))?;
+        let (mut session, reused) =
+            connected.map_err(|cause| (self.fault(SendFaultKind::Unreachable, format!("connect: {cause}")), false))?;
         let header = self.header().map_err(|fault| (fault, false))?;
         self.bytes_left.store(true, Ordering::Release);
         if let Err(cause) = self.ask(&mut session, header).await {

@@ -77,7 +77,9 @@ fn stamp(sources: &Sources) -> Stamp {
             let Ok(entries) = std::fs::read_dir(path) else { return };
             let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
             paths.sort();
-            paths.iter().for_each(|path| walk(path, depth - 1, out));
+            for path in &paths {
+                walk(path, depth - 1, out);
+            }
         }
     }
     let mut out = Stamp::new();

@@ -48,8 +48,9 @@ impl OwnKeys {
 
 /// A new file; one that exists is never overwritten.
 fn create(path: &Path, text: &str, mode: u32) -> Result<(), AppFault> {
-    let made = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    made.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    opened
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
         .map_err(|cause| unwritable(path, &cause))
 }
 

@@ -39,7 +39,8 @@ impl Vitals for Parts {
             findings.push("no rules have been loaded; nothing is decided".to_owned());
         }
         if let Some(faults) = self.cell.faults() {
-            let kept = if rules.is_some() { "the last good rules go on deciding" } else { "there are none to fall back on" };
+            let kept =
+                if rules.is_some() { "the last good rules go on deciding" } else { "there are none to fall back on" };
             findings.push(format!("changed rules were refused, {kept}:"));
             findings.extend(faults.iter().cloned());
         }

@@ -39,8 +39,7 @@ pub async fn run(args: Args) -> ExitCode {
     if args.json {
         print::line(&serde_json::json!({"ok": false, "faults": faults}).to_string());
     } else {
-        faults.iter().for_each(|fault| print::error(fault));
-        print::error(&count(faults.len()));
+        say(&faults);
     }
     ExitCode::from(super::USAGE)
 }
@@ -60,12 +59,16 @@ fn good(json: bool, found: &serde_json::Value) -> ExitCode {
 }
 
 /// Shows the faults of a settings file.
+#[must_use]
 pub fn report(file: &Path, faults: &[ConfigFault]) -> ExitCode {
-    faults.iter().for_each(|fault| print::error(&format!("{}: {fault}", file.display())));
-    print::error(&count(faults.len()));
+    say(&faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect::<Vec<_>>());
     ExitCode::from(super::USAGE)
 }
 
-fn count(faults: usize) -> String {
-    if faults == 1 { "1 fault".into() } else { format!("{faults} faults") }
+fn say(faults: &[String]) {
+    for fault in faults {
+        print::error(fault);
+    }
+    let plural = if faults.len() == 1 { "" } else { "s" };
+    print::error(&format!("{} fault{plural}", faults.len()));
 }

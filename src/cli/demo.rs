@@ -82,7 +82,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if !self.kept && let Err(cause) = std::fs::remove_dir_all(&self.dir) {
+        if !self.kept
+            && let Err(cause) = std::fs::remove_dir_all(&self.dir)
+        {
             print::error(&format!("{} could not be taken away: {cause}", self.dir.display()));
         }
     }
@@ -109,9 +111,8 @@ async fn start(args: &Args, dir: &Path) -> Result<Demo, String> {
     .map_err(|fault| format!("the sandbox: {fault}"))?;
     let file = dir.join("gateway.yaml");
     std::fs::write(&file, world::settings(args.mcp, args.admin, backend.addr())).map_err(|cause| cause.to_string())?;
-    let settings = config::load(&file).map_err(|faults| {
-        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    })?;
+    let settings =
+        config::load(&file).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     app::log(&settings.log);
     let gateway = app::start(settings).await.map_err(|fault| fault.to_string())?;
     let users = issuers.users(dir, gateway.clock())?;
@@ -140,9 +141,11 @@ impl Demo {
             if kept { "" } else { " (taken away at the end)" },
             self.dir.display(),
         );
-        for user in &self.users {
-            out += &format!("  {:<14}{:<24}{}\n", user.user, user.roles.join(", "), user.tenants.join(", "));
-        }
+        let users = self
+            .users
+            .iter()
+            .map(|user| format!("  {:<14}{:<24}{}\n", user.user, user.roles.join(", "), user.tenants.join(", ")));
+        out.extend(users);
         out + &world::try_these(&self.gateway.mcp_url(), &self.dir)
     }
 }

@@ -63,7 +63,12 @@ pub async fn run(args: Args) -> ExitCode {
         print::line(&serde_json::json!({"ok": well, "findings": findings}).to_string());
     } else {
         for finding in &findings {
-            print::line(&format!("{:<6}{:<24}{}", if finding.ok { "ok" } else { "WRONG" }, finding.what, finding.words));
+            print::line(&format!(
+                "{:<6}{:<24}{}",
+                if finding.ok { "ok" } else { "WRONG" },
+                finding.what,
+                finding.words
+            ));
         }
     }
     ExitCode::from(if well { super::DONE } else { super::UNREACHABLE })
@@ -71,7 +76,9 @@ pub async fn run(args: Args) -> ExitCode {
 
 async fn rules(settings: &Settings) -> Finding {
     match app::load_rules(settings).await {
-        Ok(rules) => Finding::ok("rules", format!("{} tools, policy {}", rules.catalog.tools().count(), rules.revision())),
+        Ok(rules) => {
+            Finding::ok("rules", format!("{} tools, policy {}", rules.catalog.tools().count(), rules.revision()))
+        }
         Err(faults) => Finding::wrong("rules", format!("{}; `loopgate check` lists every fault", faults.join(" | "))),
     }
 }
@@ -88,7 +95,10 @@ async fn issuers(settings: &Settings) -> Vec<Finding> {
             let what = format!("issuer {}", issuer.issuer);
             match issuer.fault {
                 None => Finding::ok(what, format!("{} keys", issuer.kids.len())),
-                Some(fault) => Finding::wrong(what, format!("{fault}; check `issuers[].keys` and that it can be reached from here")),
+                Some(fault) => Finding::wrong(
+                    what,
+                    format!("{fault}; check `issuers[].keys` and that it can be reached from here"),
+                ),
             }
         })
         .collect()
@@ -101,7 +111,9 @@ async fn backends(settings: &Settings) -> Vec<Finding> {
         .into_iter()
         .map(|(name, reached)| match reached {
             Ok(()) => Finding::ok(format!("backend {name}"), "connects"),
-            Err(cause) => Finding::wrong(format!("backend {name}"), format!("{cause}; check `backends[].url` and the network")),
+            Err(cause) => {
+                Finding::wrong(format!("backend {name}"), format!("{cause}; check `backends[].url` and the network"))
+            }
         })
         .collect()
 }

@@ -16,7 +16,7 @@ use super::asked::Asked;
 use super::asked::PROGRESS_STEPS;
 use super::asked::Reach;
 use super::asked::Reply;
-use super::asked::fresh_id;
+use super::asked::fresh_uuid;
 use super::decide::Standing;
 use super::decide::input;
 use super::outbound::CallIds;
@@ -29,10 +29,11 @@ use crate::domain::audit::record::Answered;
 use crate::domain::audit::record::Execution;
 use crate::domain::audit::record::Stage as Written;
 use crate::domain::catalog::Answerer;
-use crate::domain::catalog::Effect;
 use crate::domain::catalog::OwnTool;
 use crate::domain::catalog::RouteRequest;
 use crate::domain::catalog::Tool;
+use crate::domain::idempotency::Key;
+use crate::domain::idempotency::write_key;
 use crate::domain::inspect;
 use crate::domain::inspect::Inspected;
 use crate::domain::mcp::reply::CallAnswer;
@@ -58,7 +59,7 @@ pub(super) enum Outcomes {
 
 /// Whether the call changes anything.
 fn writes(permit: &Permit<Action>) -> bool {
-    permit.action().tool.effect != Effect::Read && permit.action().tool.route().is_some() && !permit.action().dry_run
+    permit.action().tool.writes() && !permit.action().dry_run
 }
 
 impl Pep {
@@ -67,10 +68,14 @@ impl Pep {
         if !writes(permit) {
             return;
         }
-        let key =
-            asked.controls.idempotency_key.get_or_insert_with(|| fresh_id(asked.now_ms, self.clock.random())).clone();
-        asked.record.keyed(&key, None);
-        asked.tell("idempotencyKey", key);
+        // INVARIANT: `mcp::controls` let no key through that this grammar refuses.
+        let client = asked.controls.idempotency_key.as_deref().and_then(|key| Key::parse(key).ok());
+        let fresh = fresh_uuid(asked.now_ms, self.clock.random());
+        if let Some(write) = write_key(&permit.action().tool, client, fresh) {
+            asked.record.keyed(write.key.as_str(), None);
+            asked.tell("idempotencyKey", write.key.as_str());
+            asked.controls.idempotency_key = Some(write.key.as_str().to_owned());
+        }
     }
 
     /// A write's intent is durable before it is sent; a read only needs a journal that works.
@@ -103,7 +108,9 @@ impl Pep {
         let action = permit.action();
         let request = match &action.tool.answerer {
             Answerer::Gateway(own) => return self.own_answer(standing, asked, *own).map(Outcomes::Own),
-            Answerer::Route(_) => action.tool.request(&action.arguments, action.dry_run && action.tool.dry_run.is_some())?,
+            Answerer::Route(_) => {
+                action.tool.request(&action.arguments, action.dry_run && action.tool.dry_run.is_some())?
+            }
         };
         if action.dry_run && action.tool.dry_run.is_none() {
             return Ok(Outcomes::Own(preview(&action.tool, &request)));
@@ -146,12 +153,19 @@ impl Pep {
                 // WHY: whatever is wrong with its answer, the backend has carried the call out.
                 note(asked, Execution::Executed, Some(answer.status), answer.body.len(), Vec::new());
                 let content_type = answer.content_type.as_deref();
-                let looked_at = inspect::inspect(&answer.body, content_type, &action.tool, &action.tenant, &self.settings.answers, &[]);
+                let looked_at = inspect::inspect(
+                    &answer.body,
+                    content_type,
+                    &action.tool,
+                    &action.tenant,
+                    &self.settings.answers,
+                    &[],
+                );
                 let inspected = looked_at.inspect_err(|refusal| {
-                            if refusal.code == Code::ResponseWithheld {
-                                self.metrics.foreign_records.inc();
-                            }
-                        })?;
+                    if refusal.code == Code::ResponseWithheld {
+                        self.metrics.foreign_records.inc();
+                    }
+                })?;
                 (answer.status, answer.body.len(), inspected)
             }
         };
@@ -287,7 +301,9 @@ fn lost(fault: &SendFault, permit: &Permit<Action>, asked: &mut Asked) -> Refusa
 
 /// What the status of an answer means.
 fn judge(answer: &BackendAnswer, permit: &Permit<Action>, asked: &mut Asked) -> Result<(), Refusal> {
-    let Err(refusal) = inspect::judge(&permit.action().tool, answer.status, answer.retry_after.as_deref(), &answer.body) else {
+    let Err(refusal) =
+        inspect::judge(&permit.action().tool, answer.status, answer.retry_after.as_deref(), &answer.body)
+    else {
         return Ok(());
     };
     // WHY: a 5xx may come from before or after the commit; only a 4xx is a definite no.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::Map;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::arrival::Arrival;
 use super::arrival::Progress;
@@ -167,10 +168,15 @@ impl Asked {
 }
 
 /// A UUID version 7 (RFC 9562): unique, and sorted by time.
-pub(super) fn fresh_id(now_ms: i64, random: [u8; 16]) -> String {
+pub(super) fn fresh_uuid(now_ms: i64, random: [u8; 16]) -> Uuid {
     let mut tail = [0u8; 10];
     tail.iter_mut().zip(random).for_each(|(to, from)| *to = from);
-    uuid::Builder::from_unix_timestamp_millis(u64::try_from(now_ms).unwrap_or(0), &tail).into_uuid().to_string()
+    uuid::Builder::from_unix_timestamp_millis(u64::try_from(now_ms).unwrap_or(0), &tail).into_uuid()
+}
+
+/// The same as text.
+pub(super) fn fresh_id(now_ms: i64, random: [u8; 16]) -> String {
+    fresh_uuid(now_ms, random).to_string()
 }
 
 /// The credential without its scheme, which is what must never be written down.
