@@ -248,7 +248,8 @@ pub async fn load_rules(settings: &Settings) -> Result<Rules, Vec<String>> {
 }
 
 /// This program, which also checks bundles in child processes.
-fn checker() -> PathBuf {
+#[must_use]
+pub fn checker() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("loopgate"))
 }
 

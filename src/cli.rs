@@ -60,7 +60,7 @@ enum Command {
     /// Import, lint and show tools and routes
     Catalog(catalog::Args),
     /// Check, test and try policies
-    Policy(policy::Args),
+    Policy(policy::Policy),
     /// Verify and read the journal
     Audit(audit::Args),
     /// Mint tokens of a development issuer
@@ -78,7 +78,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => block_on(check::run(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Catalog(args) => block_on(catalog::run(args)),
-        Command::Policy(args) => policy::run(args),
+        Command::Policy(args) => rego(&args),
         Command::Audit(args) => audit::run(args),
         Command::Token(args) => mint(&args),
         Command::Sandbox(args) => block_on(sandbox::run(args)),
@@ -92,6 +92,18 @@ fn mint(args: &token::Token) -> ExitCode {
         Err(fault) => {
             print::error(&format!("loopgate token: {fault}"));
             ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// `policy` writes what it has to say itself, and knows which exit code a fault means.
+fn rego(args: &policy::Policy) -> ExitCode {
+    let exe = crate::app::checker();
+    match policy::run(args, &exe, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::from(DONE),
+        Err(fault) => {
+            print::error(&format!("loopgate policy: {fault}"));
+            ExitCode::from(fault.exit_code())
         }
     }
 }

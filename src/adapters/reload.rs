@@ -7,7 +7,6 @@
 
 pub mod bundle;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,8 +42,7 @@ pub struct Sources {
 /// Reads, checks and compiles; every fault in words for people, each naming its file.
 pub async fn load(sources: &Sources, now_ms: i64) -> Result<Rules, Vec<String>> {
     let catalog = catalog(&sources.catalog)?;
-    let facts: BTreeMap<String, ToolFacts> =
-        catalog.tools().map(|tool| (tool.name.clone(), ToolFacts::of(tool))).collect();
+    let facts = ToolFacts::of(&catalog);
     let bundle = bundle::load_checked(&sources.checker, &sources.policy_dir, &facts)
         .await
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;

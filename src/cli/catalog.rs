@@ -30,7 +30,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Command {
-    /// Make a catalog from an `OpenAPI` 3.0 or 3.1 document.
+    /// Make a catalog from an OpenAPI 3.0 or 3.1 document.
     ///
     /// Operations say what they are by the vendor extension `x-loopiq`; what it does not say is
     /// derived from the document or guessed on the safe side, and told on standard error.
@@ -123,6 +123,8 @@ pub async fn run(args: Args) -> ExitCode {
     };
     match done {
         Ok(code) => code,
+        // Whoever reads the answer has had enough of it.
+        Err(CommandFault::Output(cause)) if cause.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(fault) => {
             // WHY: with standard error gone too there is nobody left to tell.
             let _nobody = writeln!(std::io::stderr(), "error: {fault}");
@@ -212,3 +214,6 @@ fn show(name: &str, file: Option<&Path>, as_json: bool) -> Result<ExitCode, Comm
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests;

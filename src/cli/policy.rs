@@ -1,4 +1,177 @@
-//! (room to come)
-#[derive(Debug, clap::Args)] pub struct Args { #[command(subcommand)] c: C }
-#[derive(Debug, clap::Subcommand)] enum C { CheckChild }
-pub fn run(_: Args) -> std::process::ExitCode { std::process::ExitCode::from(u8::from(crate::adapters::reload::bundle::serve_child(&mut std::io::stdin().lock(), &mut std::io::stdout().lock()).is_err())) }
+//! `loopgate policy`: check a bundle, run its tests, ask it one question.
+//!
+//! Promises: `check` says everything that would keep a bundle from being loaded, with its place and
+//! what to do; `test` has OPA's habits and runs the case tables on both engines; nothing here
+//! changes a running gateway. Called by `cli`.
+
+mod eval;
+mod test;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Subcommand;
+
+use crate::adapters::reload::bundle;
+use crate::domain::catalog::Catalog;
+use crate::domain::pdp::ToolFacts;
+use crate::domain::pdp::bundle::Bundle;
+use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::cases;
+use crate::domain::pdp::engine::Pdp;
+use crate::domain::pdp::ruling::Engine;
+
+/// Check, test and ask policies.
+#[derive(Debug, Args)]
+pub struct Policy {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lint, compile and try a bundle, as the gateway does before it loads one.
+    Check(Check),
+    /// Run a bundle's `*_test.rego` files and its case tables.
+    Test(test::Test),
+    /// Ask a bundle for one decision.
+    Eval(eval::Eval),
+    /// Try the bundle on standard input. The gateway starts this.
+    #[command(hide = true)]
+    CheckChild,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where the bundle is, and the tools that it decides about.
+#[derive(Debug, Args)]
+struct Place {
+    /// Folder of the bundle: `.rego` files, and `data/*.yaml`.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Catalog whose tools the bundle decides about [default: DIR/cases/tools.yaml].
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyFault {
+    /// The bundle, its catalog or its cases are wrong; every fault has been printed.
+    #[error("{0} found; nothing was loaded")]
+    Faults(usize),
+    /// A file cannot be used.
+    #[error("`{path}`: {message}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Tests or cases failed; each has been printed.
+    #[error("{0} of {1} failed")]
+    Failed(usize, usize),
+    /// The command line makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Nothing can be written, or no child can be started.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl PolicyFault {
+    /// The exit code: 1 when the answer is no, 2 when the question is wrong, 3 when it cannot be asked.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Faults(_) | Self::Failed(..) => 1,
+            Self::File { .. } | Self::Usage(_) => 2,
+            Self::Io(_) => 3,
+        }
+    }
+}
+
+/// Runs `loopgate policy`. `exe` is this program, for the child that tries bundles.
+pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), PolicyFault> {
+    match &policy.command {
+        Command::Check(check) => check_bundle(check, exe, out),
+        Command::Test(test) => test::run(test, out),
+        Command::Eval(eval) => eval::run(eval, out),
+        Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
+    }
+}
+
+fn check_bundle(check: &Check, exe: &Path, out: &mut dyn Write) -> Result<(), PolicyFault> {
+    let tools = tools(&check.place)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let checked = runtime.block_on(bundle::load_checked(exe, &check.place.dir, &tools));
+    // The child has tried it, so compiling it here can end nothing.
+    let (bundle, pdp) = match checked.and_then(|bundle| Pdp::compile(&bundle, &tools).map(|pdp| (bundle, pdp))) {
+        Ok(both) => both,
+        Err(faults) => return print_faults(&faults, out),
+    };
+    writeln!(out, "ok: {} policy files, {} test files", bundle.files().len(), bundle.tests().len())?;
+    writeln!(out, "bundle {}", bundle.digest())?;
+    writeln!(out, "data   {}", bundle.data_digest())?;
+    match pdp.engine() {
+        Engine::Rvm => writeln!(out, "engine rvm: compiled")?,
+        Engine::Interpreter => {
+            writeln!(out, "engine interpreter: four to six times slower than compiled rules, because of")?;
+            for note in pdp.notes() {
+                writeln!(out, "  {note}")?;
+            }
+        }
+    }
+    match tools.len() {
+        0 => writeln!(out, "tried without tools: name a catalog with --catalog to try list and call of each")?,
+        count => writeln!(out, "tried with {count} tools")?,
+    }
+    Ok(())
+}
+
+fn print_faults<T>(faults: &[BundleFault], out: &mut dyn Write) -> Result<T, PolicyFault> {
+    for fault in faults {
+        writeln!(out, "{fault}")?;
+    }
+    Err(PolicyFault::Faults(faults.len()))
+}
+
+/// Reads and compiles without a child: for the commands that people run on their own bundle.
+fn compile(place: &Place, out: &mut dyn Write) -> Result<(Bundle, Pdp, BTreeMap<String, ToolFacts>), PolicyFault> {
+    let tools = tools(place)?;
+    let compiled = bundle::read(&place.dir).and_then(|bundle| Pdp::compile(&bundle, &tools).map(|pdp| (bundle, pdp)));
+    match compiled {
+        Ok((bundle, pdp)) => Ok((bundle, pdp, tools)),
+        Err(faults) => print_faults(&faults, out),
+    }
+}
+
+fn tools(place: &Place) -> Result<BTreeMap<String, ToolFacts>, PolicyFault> {
+    if let Some(path) = &place.catalog {
+        let text = text_of(path)?;
+        let catalog = Catalog::from_yaml(&text).map_err(|faults| PolicyFault::File {
+            path: path.display().to_string(),
+            message: faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        })?;
+        return Ok(ToolFacts::of(&catalog));
+    }
+    let path = place.dir.join("cases").join("tools.yaml");
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let name = path.display().to_string();
+    cases::read_tools(&name, &text_of(&path)?).map_err(|fault| PolicyFault::File { path: name, message: fault.message })
+}
+
+fn text_of(path: &Path) -> Result<String, PolicyFault> {
+    std::fs::read_to_string(path)
+        .map_err(|cause| PolicyFault::File { path: path.display().to_string(), message: cause.to_string() })
+}

@@ -324,6 +324,9 @@ impl Tool {
     /// The refusal for arguments that name another tenant than the call's.
     #[must_use]
     pub fn foreign_tenant(&self, arguments: &Map<String, Value>, tenant: &Tenant) -> Option<Refusal> {
+        if self.compiled.tenant_arguments.is_empty() {
+            return None;
+        }
         let instance = Value::Object(arguments.clone());
         for pointer in &self.compiled.tenant_arguments {
             let foreign =

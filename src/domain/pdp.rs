@@ -21,7 +21,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::domain::catalog::{Effect, Impact, Tool};
+use crate::domain::catalog::Catalog;
+use crate::domain::catalog::Tool;
+use crate::domain::catalog::{Effect, Impact};
 use crate::domain::identity::AuthMethod;
 use crate::domain::refusal::Reason;
 
@@ -30,6 +32,7 @@ pub const ENTRY_POINT: &str = "data.loopiq.gateway.decision";
 
 /// What a policy sees. Its JSON Schema is committed as `policies/schema/input.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Input {
     /// Version of this shape; 1.
     pub schema: u32,
@@ -76,6 +79,7 @@ pub enum Phase {
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Caller {
     /// The user.
     pub user: String,
@@ -97,6 +101,7 @@ pub struct Caller {
 
 /// What a policy may know of a tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ToolFacts {
     /// Name.
     pub name: String,
@@ -110,10 +115,8 @@ pub struct ToolFacts {
     pub route: String,
 }
 
-impl ToolFacts {
-    /// What a policy may know of this tool.
-    #[must_use]
-    pub fn of(tool: &Tool) -> Self {
+impl From<&Tool> for ToolFacts {
+    fn from(tool: &Tool) -> Self {
         Self {
             name: tool.name.clone(),
             family: tool.family.clone(),
@@ -124,8 +127,17 @@ impl ToolFacts {
     }
 }
 
+impl ToolFacts {
+    /// What policies may know of every tool of a catalog, by name.
+    #[must_use]
+    pub fn of(catalog: &Catalog) -> BTreeMap<String, Self> {
+        catalog.tools().map(|tool| (tool.name.clone(), Self::from(tool.as_ref()))).collect()
+    }
+}
+
 /// A verified approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ApprovalFacts {
     /// Approval id.
     pub id: String,
@@ -137,6 +149,7 @@ pub struct ApprovalFacts {
 
 /// One approving vote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Vote {
     /// Who.
     pub user: String,
@@ -149,6 +162,7 @@ pub struct Vote {
 
 /// A call that the same caller made earlier in the same workflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct EarlierCall {
     /// Tool name.
     pub tool: String,
@@ -164,6 +178,7 @@ pub struct EarlierCall {
 
 /// The answer under inspection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ResponseFacts {
     /// HTTP status of the backend's answer.
     pub status: u16,
@@ -175,6 +190,7 @@ pub struct ResponseFacts {
 
 /// Workflow, chain and time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Context {
     /// The client's workflow id; empty when it names none.
     pub workflow: String,

@@ -103,7 +103,7 @@ impl Pep {
         let action = permit.action();
         let request = match &action.tool.answerer {
             Answerer::Gateway(own) => return self.own_answer(standing, asked, *own).map(Outcomes::Own),
-            Answerer::Route(_) => action.tool.request(&action.arguments, action.dry_run)?,
+            Answerer::Route(_) => action.tool.request(&action.arguments, action.dry_run && action.tool.dry_run.is_some())?,
         };
         if action.dry_run && action.tool.dry_run.is_none() {
             return Ok(Outcomes::Own(preview(&action.tool, &request)));

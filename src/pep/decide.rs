@@ -107,7 +107,10 @@ impl Pep {
                 let foreign = || target.tool.foreign_tenant(&target.arguments, &standing.tenant);
                 match fits.err().or_else(foreign) {
                     None => {
-                        mcp::headers::check_param_headers(&arrival.head, target.tool.offered_input(), &call.arguments)?;
+                        let listed = target.via.as_ref().unwrap_or(&target.tool);
+                        if asked.request.as_ref().is_some_and(|request| request.era.is_modern()) {
+                            mcp::headers::check_param_headers(&arrival.head, listed.offered_input(), &call.arguments)?;
+                        }
                         return Ok(target);
                     }
                     Some(refusal) => (target.tool, refusal),

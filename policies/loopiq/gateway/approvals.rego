@@ -34,9 +34,30 @@ entitled(vote) if {
 
 entitled(vote) if vote.user in approval_rule.users
 
+# A rule that lacks something cannot be kept, so nothing is approved under it.
+approval_rule_sound if {
+	is_array(approval_rule.roles)
+	is_array(approval_rule.teams)
+	is_array(approval_rule.users)
+	approval_rule.count >= 1
+	approval_rule.approve_by_s >= 1
+	approval_rule.execute_within_s >= 1
+	is_boolean(approval_rule.preview)
+}
+
 approved if {
+	approval_rule_sound
 	input.approval.state == "approved"
 	count(agreed) >= approval_rule.count
+}
+
+reasons contains {
+	"code": "approval_rule_missing",
+	"message": sprintf("`%s` has high impact, and no rule says who may approve it", [calling.name]),
+	"next": "ask the security team to name its approvers",
+} if {
+	needs_approval
+	not approval_rule_sound
 }
 
 reasons contains {
@@ -46,6 +67,7 @@ reasons contains {
 	"data": {"roles": approval_rule.roles, "teams": approval_rule.teams, "users": approval_rule.users, "count": approval_rule.count},
 } if {
 	needs_approval
+	approval_rule_sound
 	not approved
 }
 
@@ -60,5 +82,6 @@ obligations contains {
 	"preview": approval_rule.preview,
 } if {
 	needs_approval
+	approval_rule_sound
 	not approved
 }

@@ -57,15 +57,24 @@ missing contains {"field": "parent", "path": "/parentStory/title"} if {
 	not filled(arguments.parentStory.title)
 }
 
+tasks := arguments.tasks if is_array(arguments.tasks)
+
+# What is no list has no titles.
+missing contains {"field": "title", "path": "/tasks"} if {
+	creates_work_package
+	"tasks" in object.keys(arguments)
+	not tasks
+}
+
 missing contains {"field": "title", "path": sprintf("/tasks/%d/title", [n])} if {
 	creates_work_package
-	some n, task in arguments.tasks
+	some n, task in tasks
 	not filled(task.title)
 }
 
 missing contains {"field": "owner", "path": sprintf("/tasks/%d/owner", [n])} if {
 	creates_work_package
-	some n, task in arguments.tasks
+	some n, task in tasks
 	not filled(task.owner)
 	not filled(arguments.owner)
 }
@@ -73,7 +82,8 @@ missing contains {"field": "owner", "path": sprintf("/tasks/%d/owner", [n])} if 
 # A task that names its owner must name one.
 missing contains {"field": "owner", "path": sprintf("/tasks/%d/owner", [n])} if {
 	creates_work_package
-	some n, task in arguments.tasks
+	some n, task in tasks
+	is_object(task)
 	"owner" in object.keys(task)
 	not filled(task.owner)
 }

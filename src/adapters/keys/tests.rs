@@ -107,7 +107,7 @@ async fn kept(config: IssuerConfig) -> Kept {
     let kept = Arc::clone(&keys);
     keeper.spawn(async move { kept.run(stopped).await });
     // The keeper says that it is there before any test asks it for something.
-    while keys.issuers.iter().any(|issuer| issuer.is_unkept()) {
+    while keys.issuers.iter().any(HeldIssuer::is_unkept) {
         tokio::task::yield_now().await;
     }
     Kept { keys, stop, keeper }
@@ -182,6 +182,27 @@ async fn many_callers_with_an_unknown_key_share_one_fetch() {
     let found = join_all(tokens.iter().map(|token| kept.cause(token))).await;
     assert!(found.iter().all(Result::is_ok), "{found:?}");
     assert_eq!(idp.fetches(), 2);
+}
+
+#[tokio::test]
+async fn a_caller_joins_a_reading_that_is_under_way() {
+    let idp = Idp::start(jwks(&[&ED])).await;
+    let kept = kept(idp.issuer()).await;
+    idp.says.arrived.notified().await; // of the first reading
+    idp.says.gate.forget_permits(usize::MAX);
+    idp.answers(StatusCode::OK, jwks(&[&ed2()]));
+    let keys = Arc::clone(&kept.keys);
+    let mut scheduled = JoinSet::new();
+    scheduled.spawn(async move { keys.load().await });
+    idp.says.arrived.notified().await;
+    let token = ed2().token(&claims());
+    // The caller asks first; only then is the reading that was under way answered, and no other would be.
+    let (found, ()) = tokio::join!(kept.cause(&token), async { idp.says.gate.add_permits(1) });
+    assert_eq!(found, Ok("ada".to_owned()));
+    // A fetch that the caller had caused would reach the server before this one.
+    idp.says.gate.add_permits(10);
+    kept.keys.load().await;
+    assert_eq!(idp.fetches(), 3, "the first, the one under way, and this one");
 }
 
 #[tokio::test]

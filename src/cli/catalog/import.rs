@@ -231,6 +231,7 @@ fn without_faulty(mut catalog: RawCatalog, notes: &mut Vec<Note>) -> Result<RawC
         let tool = catalog.tools.iter().find(|tool| tool.name == name && tool.gateway.is_none());
         let Some(tool) = tool else { continue };
         let at = tool.route.clone().unwrap_or_else(|| name.to_owned());
+        notes.retain(|note| note.at != at);
         notes.push(Note { kind: Kind::LeftOut, at, what: fault.message.clone() });
         catalog.tools.retain(|tool| tool.name != name);
     }

@@ -79,6 +79,7 @@ fn route(tool: &Tool, say: &mut impl FnMut(&str, &str, &str)) {
 
 fn arguments(tool: &Tool, say: &mut impl FnMut(&str, &str, &str)) {
     let properties = tool.input.get("properties").and_then(Value::as_object);
+    let mut headers = std::collections::BTreeSet::new();
     for (name, schema) in properties.into_iter().flatten() {
         let field = format!("input.properties.{name}");
         let path = format!("/{name}");
@@ -99,11 +100,13 @@ fn arguments(tool: &Tool, say: &mut impl FnMut(&str, &str, &str)) {
         if schema.get("type").and_then(Value::as_str) == Some("array") && schema.get("maxItems").is_none() {
             say(&field, "the list has no bound", "give it `maxItems`");
         }
-        if schema.get("x-mcp-header").is_some_and(|header| !proper_header(header, schema)) {
+        let Some(header) = schema.get("x-mcp-header") else { continue };
+        let twice = !headers.insert(header.as_str().unwrap_or_default().to_ascii_lowercase());
+        if twice || !proper_header(header, schema) {
             say(
                 &field,
-                "`x-mcp-header` must be a header token on a string, integer or boolean",
-                "write such as `Release`, or remove it",
+                "`x-mcp-header` must be a header token, once per tool, on a string, integer or boolean",
+                "write such as `Release`, or remove it: clients drop the whole tool",
             );
         }
     }

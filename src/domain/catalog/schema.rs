@@ -109,10 +109,14 @@ fn describe(error: &ValidationError<'_>, reasons: &mut Vec<Reason>) {
             }
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
-            reasons.push(argument(
-                format!("{place} fits none of the {} forms allowed", context.len()),
-                format!("use one of the forms that the schema of {place} names"),
-            ));
+            let (what, next) = match choices(context) {
+                Some(values) => (format!("{place} is none of {values}"), format!("choose one of {values}")),
+                None => (
+                    format!("{place} fits none of the {} forms allowed", context.len()),
+                    format!("use one of the forms that the schema of {place} names"),
+                ),
+            };
+            reasons.push(argument(what, next));
         }
         ValidationErrorKind::Not { .. } | ValidationErrorKind::FalseSchema => {
             reasons.push(argument(format!("{place} is not allowed"), format!("leave {place} out")));
@@ -122,4 +126,20 @@ fn describe(error: &ValidationError<'_>, reasons: &mut Vec<Reason>) {
             reasons.push(argument(plain(&words, WORDS_MAX), format!("correct {place}")));
         }
     }
+}
+
+/// The values that a choice between constants offers; none if a branch is something else.
+fn choices(branches: &[Vec<ValidationError<'_>>]) -> Option<String> {
+    let mut values = Vec::new();
+    for branch in branches {
+        let offered = branch.iter().find_map(|error| match error.kind() {
+            ValidationErrorKind::Constant { expected_value } => Some(vec![expected_value.to_string()]),
+            ValidationErrorKind::Enum { options } => {
+                Some(options.as_array().into_iter().flatten().map(Value::to_string).collect())
+            }
+            _ => None,
+        });
+        values.extend(offered?);
+    }
+    Some(plain(&values.join(", "), WORDS_MAX))
 }

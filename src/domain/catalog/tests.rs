@@ -88,7 +88,7 @@ fn each_fault_is_told_with_its_place_and_a_remedy() {
     refuses("effect: write\nroute: POST /a", "tools[t].impact", "must state");
     refuses("effect: write\nimpact: low\nroute: GET /a", "tools[t].effect", "no write");
     refuses("effect: read\nroute: DELETE /a", "tools[t].effect", "no read");
-    refuses("effect: wrong\nroute: GET /a", "tools[t].effect", "");
+    refuses("effect: wrong\nroute: GET /a", "tools[t].effect", r#"none of "read", "write", "admin""#);
     refuses("effect: read\nroute: GET /a\ncolour: red", "tools[t].colour", "not known");
     refuses("effect: read\nroute: GET /a/{b}", "tools[t].input.properties.b", "required string");
 }
@@ -303,4 +303,35 @@ fn an_argument_that_names_another_tenant_is_refused() {
         foreign(json!({"list": [{"tenant": "org_gcn"}, {"tenant": "org_nordbank"}]})),
         Some(Code::TenantForbidden)
     );
+}
+
+#[test]
+fn lint_finds_what_will_hurt() {
+    let hurts = |lines: &str| -> Vec<String> {
+        one(lines).unwrap_or_else(|faults| panic!("{faults:#?}")).lint().into_iter().map(|fault| fault.path).collect()
+    };
+    let write = "effect: write\nimpact: high\nroute: POST /a\ntenant_fields: []";
+    assert_eq!(hurts(write), ["tools[t].record_ids", "tools[t].dry_run", "tools[t].idempotent"]);
+    assert_eq!(hurts(&format!("{write}\nrecord_ids: [/id]\nlookup: GET /x/{{key}}")), Vec::<String>::new());
+    assert_eq!(hurts("effect: read\nroute: GET /a"), ["tools[t].tenant_fields"]);
+    assert_eq!(hurts("effect: read\nroute: GET /a\ntenant_fields: []\nidempotent: backend"), ["tools[t].effect"]);
+    assert_eq!(hurts("effect: read\ngateway: list_resources"), Vec::<String>::new());
+    let with = |property: &str| {
+        hurts(&format!(
+            "effect: read\nroute: GET /a\ntenant_fields: []\ninput: {{type: object, properties: {{{property}}}}}"
+        ))
+    };
+    let text = "type: string, maxLength: 9, description: D";
+    assert_eq!(with(&format!("a: {{{text}}}")), Vec::<String>::new());
+    for bad in
+        ["a: {type: string, maxLength: 9}", "a: {type: string, description: D}", "a: {type: array, description: D}"]
+    {
+        assert_eq!(with(bad), ["tools[t].input.properties.a"], "{bad}");
+    }
+    assert_eq!(with(&format!("tenant: {{{text}}}")), ["tools[t].input.properties.tenant"]);
+    for bad in ["a b", "", "'a:b'", "7"] {
+        assert_eq!(with(&format!("a: {{{text}, x-mcp-header: {bad}}}")), ["tools[t].input.properties.a"], "{bad}");
+    }
+    let twice = format!("a: {{{text}, x-mcp-header: R}}, b: {{{text}, x-mcp-header: r}}");
+    assert_eq!(with(&twice), ["tools[t].input.properties.b"]);
 }

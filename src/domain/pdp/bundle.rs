@@ -3,14 +3,17 @@
 //! Promises: what is in a [`Bundle`] was read as text, as YAML without duplicate keys, or as JSON;
 //! the same files give the same digests whatever order they came in; every fault is reported at
 //! once, with its place and what to do. Never reads a file and never compiles one: `pdp::lint` and
-//! `pdp::engine` do that next. Called by `adapters::bundle` and the policy commands.
+//! `pdp::engine` do that next. Called by `adapters::reload::bundle` and the policy commands.
+
+mod shape;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::domain::canonical;
 
 /// Bytes that one file of a bundle may have; regorus' own bound, and far beyond what people edit.
 const FILE_BYTES_MAX: usize = 1_048_576;
@@ -74,13 +77,15 @@ impl Bundle {
     /// Reads a bundle from (relative path, bytes) of its files.
     ///
     /// `*.rego` are policies, `*_test.rego` their tests, `data/<name>.yaml` (or `.yml`, `.json`)
-    /// becomes `data.<name>`. Anything else is left alone.
+    /// becomes `data.<name>`, and `schema/data.json` says what that may be. Anything else is left alone.
     pub fn from_files(mut files: Vec<(String, Vec<u8>)>) -> Result<Self, Vec<BundleFault>> {
         files.sort();
         let mut faults = Vec::new();
         let mut policies = Vec::new();
         let mut tests = Vec::new();
         let mut data = BTreeMap::new();
+        let mut origins = BTreeMap::new();
+        let mut schema = None;
         for (path, bytes) in files {
             let Some(kind) = Kind::of(&path) else { continue };
             match read(&path, bytes) {
@@ -88,11 +93,11 @@ impl Bundle {
                 Ok(text) => match kind {
                     Kind::Policy => policies.push((path, text)),
                     Kind::Test => tests.push((path, text)),
-                    Kind::Data { name } => {
-                        if let Err(fault) = place(&mut data, name, &path, &text) {
-                            faults.push(fault);
-                        }
-                    }
+                    Kind::Schema => schema = Some(text),
+                    Kind::Data { name } => match place(&mut data, name.clone(), &path, &text) {
+                        Ok(()) => drop(origins.insert(name, path)),
+                        Err(fault) => faults.push(fault),
+                    },
                 },
             }
         }
@@ -104,8 +109,15 @@ impl Bundle {
             ));
         }
         let data = Value::Object(data.into_iter().collect::<Map<_, _>>());
-        match digest_of_data(&data) {
-            Err(fault) => faults.push(fault),
+        if let Some(schema) = schema.filter(|_| faults.is_empty()) {
+            faults.extend(shape::check(&schema, &data, &origins));
+        }
+        match canonical::digest_value(&data) {
+            Err(cause) => faults.push(BundleFault::new(
+                "",
+                format!("the data has no canonical form: {cause}"),
+                "keep integers in the data files within 2^53",
+            )),
             Ok(data_digest) if faults.is_empty() => {
                 let digest = digest_of_files(&policies);
                 return Ok(Self { files: policies, tests, data, digest, data_digest });
@@ -150,11 +162,15 @@ impl Bundle {
 enum Kind {
     Policy,
     Test,
+    Schema,
     Data { name: String },
 }
 
 impl Kind {
     fn of(path: &str) -> Option<Self> {
+        if path == shape::SCHEMA {
+            return Some(Self::Schema);
+        }
         let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
         let (stem, extension) = file.rsplit_once('.')?;
         match extension {
@@ -234,32 +250,12 @@ fn deeper_than(value: &Value, depth: usize) -> bool {
 
 /// Lengths stand before paths and texts, so that no two sets of files have the same bytes.
 fn digest_of_files(files: &[(String, String)]) -> String {
-    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut bytes = Vec::new();
     for part in files.iter().flat_map(|(path, text)| [path, text]) {
-        hash.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part.as_bytes());
+        bytes.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
     }
-    hex(hash.finish().as_ref())
-}
-
-fn digest_of_data(data: &Value) -> Result<String, BundleFault> {
-    let bytes = json_canon::to_vec(data).map_err(|cause| {
-        BundleFault::new(
-            "",
-            format!("the data has no canonical form: {cause}"),
-            "keep integers within 2^53 in the data files",
-        )
-    })?;
-    Ok(hex(digest::digest(&digest::SHA256, &bytes).as_ref()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ok = write!(text, "{byte:02x}").is_ok();
-        text
-    })
+    canonical::digest(&bytes)
 }
 
 #[cfg(test)]
@@ -328,6 +324,27 @@ mod tests {
         let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
         let faults = Bundle::from_files(vec![file("a.rego", "package a"), file("data/t.json", &deep)]).unwrap_err();
         assert_eq!(faults[0].path, "data/t.json");
+    }
+
+    #[test]
+    fn a_slip_in_a_table_is_named_with_its_file() {
+        let schema = r#"{"type": "object", "additionalProperties": false, "properties": {"tenants": {"type": "object",
+            "additionalProperties": {"type": "object", "additionalProperties": false, "required": ["mcp_enabled"],
+                                     "properties": {"mcp_enabled": {"type": "boolean"}}}}}}"#;
+        let with = |yaml: &str| {
+            let files = [("a.rego", "package a"), ("schema/data.json", schema), ("data/tenants.yaml", yaml)];
+            Bundle::from_files(files.map(|(path, text)| file(path, text)).to_vec())
+        };
+        with("org: {mcp_enabled: true}").unwrap();
+        for slip in ["org: {mcp_enabled: yes}", "org: {mcp_enabled: true, mcp_enable: false}", "org: {}", "[]"] {
+            let faults = with(slip).unwrap_err();
+            assert!(faults.iter().all(|fault| fault.path == "data/tenants.yaml"), "{slip}: {faults:?}");
+        }
+        let stray = [("a.rego", "package a"), ("schema/data.json", schema), ("data/tenant.yaml", "org: {}")];
+        assert!(Bundle::from_files(stray.map(|(path, text)| file(path, text)).to_vec()).is_err());
+        let broken = [("a.rego", "package a"), ("schema/data.json", "{\"type\": 3}")];
+        let faults = Bundle::from_files(broken.map(|(path, text)| file(path, text)).to_vec()).unwrap_err();
+        assert_eq!(faults[0].path, "schema/data.json");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod calls;
 mod forms;
 mod graph;
 mod inputs;
+mod packages;
 mod scan;
 
 use regorus::unstable::Module;
@@ -78,6 +79,7 @@ pub(super) fn tests_safe(modules: &[Ref<Module>]) -> Vec<BundleFault> {
     let index = graph::Index::new(modules);
     let mut faults = graph::check(&index);
     faults.extend(calls::check(modules, &index));
+    faults.extend(packages::check(modules, &index));
     faults
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::domain::catalog::Effect;
+use crate::domain::catalog::pointer::Pointer;
 use crate::domain::pdp::AuditMode;
 use crate::domain::pdp::Input;
 use crate::domain::pdp::Obligation;
@@ -29,7 +30,7 @@ pub(super) fn combine(obligations: Vec<Obligation>, input: &Input) -> Result<Vec
                 });
             }
             Obligation::Redact { paths: more } => {
-                if let Some(bad) = more.iter().find(|path| !path.starts_with('/')) {
+                if let Some(bad) = more.iter().find(|path| !path.starts_with('/') || Pointer::parse(path).is_err()) {
                     return Err(Broken::new(Fault::Shape, format!("redact: `{bad}` is not a JSON pointer")));
                 }
                 paths.extend(more);

@@ -2,8 +2,8 @@
 //!
 //! Promises: a bundle that lets a caller without roles write with high impact, or any caller into
 //! a tenant that does not exist, is refused; for sample callers, one per tenant and role of the
-//! data, a listed tool passes the call phase but for what was sent and for approval, and every
-//! other is denied. The number of samples is bounded. Called by `pdp::engine`.
+//! data, a listed tool passes the call phase but for what was sent and for approval, every other
+//! is denied, and nothing of high impact is written without approval. The number of samples is bounded. Called by `pdp::engine`.
 
 use std::collections::BTreeMap;
 
@@ -96,18 +96,20 @@ fn must_agree(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>, f
             let ruling = pdp.decide(&call(caller.clone(), tool));
             faults.extend(broken(&ruling));
             faults.extend(disagreement(&list, &ruling, &caller, &tool.name));
+            if ruling.outcome() == Outcome::Allow && tool.impact == Impact::High && tool.effect != Effect::Read {
+                faults.push(BundleFault::new(
+                    "",
+                    format!("`{}` has high impact, and {} may call it without anybody's approval", tool.name, who(&caller)),
+                    "answer `approval_required` with a `require_approval` obligation, or lower its impact in the catalog",
+                ));
+            }
         }
     }
 }
 
 fn disagreement(list: &Ruling, call: &Ruling, caller: &Caller, tool: &str) -> Option<BundleFault> {
-    let who = match caller.method {
-        AuthMethod::ServiceAccount => format!("service account `{}` of `{}`", caller.user, caller.tenant),
-        AuthMethod::Oauth | AuthMethod::Loopiq | AuthMethod::Helix => {
-            format!("a caller of `{}` with role `{}`", caller.tenant, caller.roles.join("`, `"))
-        }
-    };
     let remedy = "list and call must follow the same rules; reasons about what was sent carry `data: {\"about\": \"arguments\"}`";
+    let who = who(caller);
     let listed = list.sees(tool);
     if listed != call.sees(tool) {
         let (one, other) = if listed { ("listed", "hidden") } else { ("not listed", "seen") };
@@ -131,6 +133,15 @@ fn disagreement(list: &Ruling, call: &Ruling, caller: &Caller, tool: &str) -> Op
             remedy,
         )
     })
+}
+
+fn who(caller: &Caller) -> String {
+    match caller.method {
+        AuthMethod::ServiceAccount => format!("service account `{}` of `{}`", caller.user, caller.tenant),
+        AuthMethod::Oauth | AuthMethod::Loopiq | AuthMethod::Helix => {
+            format!("a caller of `{}` with role `{}`", caller.tenant, caller.roles.join("`, `"))
+        }
+    }
 }
 
 fn broken(ruling: &Ruling) -> Option<BundleFault> {

@@ -146,21 +146,41 @@ impl Ruling {
                 decider,
                 subject,
             },
-            Err(broken) => Self {
-                outcome: Outcome::Deny,
-                reasons: vec![Reason::new(
-                    broken.fault.as_str(),
-                    "no trustworthy policy decision could be made",
-                    "try again later; an operator has been told",
-                )],
-                obligations: Vec::new(),
-                visible: Vec::new(),
-                fault: Some(broken.fault),
-                detail: broken.detail,
-                decider,
-                subject,
-            },
+            Err(broken) => Self::broken(broken, decider, subject),
         }
+    }
+
+    fn broken(broken: Broken, decider: Decider, subject: Subject) -> Self {
+        Self {
+            outcome: Outcome::Deny,
+            reasons: vec![Reason::new(
+                broken.fault.as_str(),
+                "no trustworthy policy decision could be made",
+                "try again later; an operator has been told",
+            )],
+            obligations: Vec::new(),
+            visible: Vec::new(),
+            fault: Some(broken.fault),
+            detail: broken.detail,
+            decider,
+            subject,
+        }
+    }
+
+    /// The same ruling if another engine says the same; the other's fault, or a conflict, if not.
+    pub(super) fn confirmed_by(self, other: Self) -> Self {
+        if other.fault.is_some() {
+            return other;
+        }
+        let same = self.outcome == other.outcome
+            && self.reasons == other.reasons
+            && self.obligations == other.obligations
+            && self.visible == other.visible;
+        if same {
+            return self;
+        }
+        let detail = format!("the engines disagree: {:?} and {:?}", self.outcome, other.outcome);
+        Self::broken(Broken::new(Fault::Conflict, detail), self.decider, self.subject)
     }
 
     /// What the gateway does.

@@ -4,6 +4,7 @@
 //! response schema; without either nothing is claimed, and lint will ask. Called by `operation`.
 
 use serde_json::Value;
+use serde_json::json;
 
 use super::Document;
 use super::Kind;
@@ -38,7 +39,14 @@ pub(super) fn of(
     extension: &Extension<'_>,
     notes: &mut Notes<'_>,
 ) -> Answer {
-    let schema = success(document, operation).map(|schema| schema::alone(document, schema, Side::Response, notes));
+    let mut forms: Vec<Value> = Vec::new();
+    for schema in successes(document, operation) {
+        let schema = schema::alone(document, schema, Side::Response, notes);
+        if !forms.contains(&schema) {
+            forms.push(schema);
+        }
+    }
+    let schema = one_of(forms);
     let mut answer = Answer { tenant_fields: extension.list("tenantFields"), ..Answer::default() };
     if answer.tenant_fields.is_none() {
         let mut found = Vec::new();
@@ -66,13 +74,21 @@ pub(super) fn of(
     answer
 }
 
-/// The JSON schema of the first 2xx answer.
-fn success<'d>(document: &Document<'d>, operation: Operation<'d>) -> Option<&'d Value> {
-    let responses = operation.operation.get("responses")?.as_object()?;
-    let (_, response) = responses.iter().find(|(status, _)| status.starts_with('2'))?;
-    let content = deref(document, response)?.get("content")?.as_object()?;
-    let (_, media) = content.iter().find(|(media, _)| is_json(media))?;
-    media.get("schema")
+/// The JSON schema of each 2xx answer, such as the record created and the preview of a dry run.
+fn successes<'d>(document: &Document<'d>, operation: Operation<'d>) -> Vec<&'d Value> {
+    let responses = operation.operation.get("responses").and_then(Value::as_object);
+    let good = responses.into_iter().flatten().filter(|(status, _)| status.starts_with('2'));
+    let contents = good.filter_map(|(_, response)| deref(document, response)?.get("content")?.as_object());
+    contents.filter_map(|content| content.iter().find(|(media, _)| is_json(media))?.1.get("schema")).collect()
+}
+
+/// One schema for all forms; an object where they all are, as older MCP clients want it.
+fn one_of(mut forms: Vec<Value>) -> Option<Value> {
+    if forms.len() < 2 {
+        return forms.pop();
+    }
+    let objects = forms.iter().all(|form| form.get("type").is_some_and(|kind| kind == "object"));
+    Some(if objects { json!({ "type": "object", "anyOf": forms }) } else { json!({ "anyOf": forms }) })
 }
 
 /// Pointers to plain members of these names, lists as `*`.

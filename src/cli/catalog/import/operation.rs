@@ -68,9 +68,18 @@ pub(super) fn of_path(
     let mut tools = Vec::new();
     for (method, operation) in item {
         let at = format!("{} {}{path}", method.to_ascii_uppercase(), document.base);
+        let before = all.len();
         let mut notes = Notes { at: at.clone(), all };
         if METHODS.contains(&method.as_str()) {
-            tools.extend(tool(document, Operation { at: &at, method, path, item, operation }, options, &mut notes));
+            let operation = Operation { at: &at, method, path, item, operation };
+            match tool(document, operation, options, &mut notes) {
+                Ok(tool) => tools.push(tool),
+                Err(why) => {
+                    // What was found out about an operation that is not imported helps nobody.
+                    notes.all.truncate(before);
+                    notes.add(Kind::LeftOut, why);
+                }
+            }
         } else if matches!(method.as_str(), "head" | "options" | "trace") {
             notes.add(Kind::LeftOut, "clients have no use for this method");
         } else if method == "$ref" {
@@ -100,30 +109,23 @@ fn tool(
     operation: Operation<'_>,
     options: &Options,
     notes: &mut Notes<'_>,
-) -> Option<RawTool> {
+) -> Result<RawTool, String> {
     let given = operation.operation.get("x-loopiq");
     let extension = Extension { members: given.and_then(Value::as_object) };
     if let Some(why) = unwanted(document, operation, given) {
-        notes.add(Kind::LeftOut, why);
-        return None;
+        return Err(why);
     }
     let name = name(operation, &extension, notes);
     let family = family(operation, &extension, notes);
     let effect = effect(operation, &extension, notes);
     let impact = impact(effect, operation, &extension, notes);
-    let arguments = match arguments::of(document, operation, &extension, notes) {
-        Ok(arguments) => arguments,
-        Err(why) => {
-            notes.add(Kind::LeftOut, why);
-            return None;
-        }
-    };
+    let arguments = arguments::of(document, operation, &extension, notes)?;
     let input = arguments.input();
     let answer = answer::of(document, operation, &extension, notes);
     let writes = effect != Effect::Read && operation.method != "get";
     let idempotent = extension.parsed::<bool>("idempotent", notes).unwrap_or(arguments.takes_key);
     let route = format!("{} {}{}", operation.method.to_ascii_uppercase(), document.base, arguments.template);
-    Some(RawTool {
+    Ok(RawTool {
         title: title(&name, operation, &extension),
         description: description(&name, operation),
         name,

@@ -109,6 +109,8 @@ fn what_the_document_does_not_say_is_derived_or_guessed_on_the_safe_side() {
 fn what_cannot_be_sent_as_the_document_wants_is_left_out() {
     let (imported, catalog) = imported(PLAIN_30, false);
     left_out(&imported, "POST /api/v2/upload", "not JSON");
+    let about_upload = imported.notes.iter().filter(|note| note.at == "POST /api/v2/upload");
+    assert_eq!(about_upload.count(), 1, "what is left out needs one note");
     left_out(&imported, "POST /api/v2/choose", "several forms");
     left_out(&imported, "GET /api/v2/session", "cookie parameter `sid`");
     left_out(&imported, "POST /api/v2/clash/{name}", "two arguments");
@@ -183,5 +185,28 @@ fn names_become_snake_case() {
         ("", "op_"),
     ] {
         assert_eq!(operation::snake(text), name);
+    }
+}
+
+#[test]
+fn the_stand_ins_document_imports_to_the_built_in_catalog() {
+    let (imported, catalog) = imported(&crate::sandbox::openapi().to_string(), true);
+    assert_eq!(catalog.lint(), Vec::new(), "{:#?}", imported.notes);
+    let built_in = Catalog::from_yaml(BUILT_IN).unwrap();
+    let names = |catalog: &Catalog| catalog.tools().map(|tool| tool.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&catalog), names(&built_in));
+    for (imported, built_in) in catalog.tools().zip(built_in.tools()) {
+        let name = &built_in.name;
+        assert_eq!(imported.route_text(), built_in.route_text(), "{name}");
+        assert_eq!((imported.effect, imported.impact), (built_in.effect, built_in.impact), "{name}");
+        assert_eq!((&imported.family, &imported.dry_run), (&built_in.family, &built_in.dry_run), "{name}");
+        assert_eq!((imported.idempotent, &imported.lookup), (built_in.idempotent, &built_in.lookup), "{name}");
+        assert_eq!(imported.etag, built_in.etag, "{name}");
+        assert_eq!(imported.tenant_fields, built_in.tenant_fields, "{name}");
+        let arguments = |tool: &Tool| -> BTreeSet<String> {
+            let names = tool.input.get("properties").and_then(Value::as_object);
+            names.into_iter().flat_map(|members| members.keys().cloned()).collect()
+        };
+        assert_eq!(arguments(imported), arguments(built_in), "{name}");
     }
 }

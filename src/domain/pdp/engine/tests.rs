@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::*;
-use crate::domain::pdp::Outcome;
 
 const BASE: &str = r#"package loopiq.gateway
 
@@ -91,14 +90,17 @@ fn each_form_that_the_machine_gets_wrong_goes_to_the_interpreter_and_is_decided_
             true,
         ),
         ("set under a key", "p[q] contains r if { some q in [\"a\"]; some r in [\"b\"] }\nallow if \"b\" in p.a", true),
-        ("whole package", "lib := data.lib\nallow if lib.open", true),
-        ("whole package under a name", "names := [k | some k, _ in data.lib]\nallow if \"open\" in names", true),
         ("number as index", "allow if data.nested[2]", true),
         ("`with`", "allow if helper with input.dry_run as true\nhelper if input.dry_run", true),
         ("object rule", "o[k] := v if some k, v in {\"a\": 1}\nallow if o.a == 1", true),
         (
             "definitions that may disagree",
             "blocked := true if input.schema == 1\nblocked := false if input.phase == \"list\"\nallow if not blocked",
+            false,
+        ),
+        (
+            "definitions whose `else` may disagree",
+            "blocked if input.schema == 2\nelse := true\nblocked if input.schema == 3\nelse := false\nallow if not blocked",
             false,
         ),
         ("value from a loop", "first := x if some x in [1]\nallow if first == 1", true),
@@ -117,6 +119,40 @@ fn each_form_that_the_machine_gets_wrong_goes_to_the_interpreter_and_is_decided_
         assert!(!pdp.notes().is_empty(), "{name} goes without a note");
         let ruling = pdp.decide(&input("x"));
         assert_eq!(ruling.outcome() == Outcome::Allow, *allows, "{name}: {ruling:?}");
+    }
+}
+
+/// The interpreter reads `lib.hidden` when the first file has filled it, and so sees nothing hidden.
+#[test]
+fn a_whole_package_is_refused_because_neither_engine_reads_it_right() {
+    let one = "package lib\n\nhidden contains 1 if input.schema == 2\n\nshown := count(hidden) == 0\n";
+    let two = "package lib\n\nhidden contains 2 if input.schema == 1\n";
+    let table = [
+        ("reference", "allow if data.lib == {}"),
+        ("a name for it", "lib := data.lib\nallow if lib.shown"),
+        ("loop", "names := [k | some k, _ in data.lib]\nallow if \"shown\" in names"),
+        ("index", "allow if data.lib[input.caller.user]"),
+        ("all data", "allow if data[input.caller.user].x"),
+        ("import", "import data.lib\nallow if lib.shown"),
+        ("import under a name", "import data.lib as l\nallow if l.shown"),
+        ("import of all data", "import data as d\nallow if d.lib.shown"),
+    ];
+    for (name, rules) in table {
+        let (imports, rules) = match rules.split_once('\n') {
+            Some((first, rest)) if first.starts_with("import") => (first, rest),
+            _ => ("", rules),
+        };
+        let text = BASE.replace("package loopiq.gateway\n", &format!("package loopiq.gateway\n{imports}\n"));
+        let text = format!("{text}\n{rules}\n");
+        let files = [("g.rego", text.as_str()), ("lib1.rego", one), ("lib2.rego", two)];
+        let faults = Pdp::compile(&bundle(&files), &BTreeMap::new()).expect_err(name);
+        assert!(faults.iter().any(|fault| fault.message.contains("whole package")), "{name}: {faults:?}");
+    }
+    let text = format!("{BASE}\nallow if data.lib.shown\n");
+    let pdp =
+        Pdp::compile(&bundle(&[("g.rego", &text), ("lib1.rego", one), ("lib2.rego", two)]), &BTreeMap::new()).unwrap();
+    for engine in [Engine::Rvm, Engine::Interpreter] {
+        assert_eq!(pdp.decide_on(engine, &input("x")).outcome(), Outcome::Deny, "{engine:?}");
     }
 }
 
@@ -198,6 +234,35 @@ fn a_built_in_that_panics_is_a_deny_and_not_the_end() {
         assert_eq!((ruling.outcome(), ruling.fault()), (Outcome::Deny, Some(Fault::Error)), "{engine:?}");
     }
     assert_eq!(pdp.decide(&input("good")).outcome(), Outcome::Allow);
+}
+
+/// The virtual machine takes a rule that fails for one that says nothing, and so do OPA's users; for
+/// what changes something that is not good enough.
+#[test]
+fn a_rule_that_fails_instead_of_forbidding_forbids_every_write() {
+    let failing = [
+        "1 / input.arguments.zero == 1",
+        "count(input.arguments.n) > 1",
+        "to_number(\"x\") > 1",
+        "regex.match(\"[\", \"x\")",
+    ];
+    for failing in failing {
+        for rules in [
+            format!("blocked if {failing}\nallow if not blocked"),
+            format!("allow if not {failing}"),
+            format!("bad contains 1 if {failing}\nallow if count(bad) == 0"),
+            format!("blocked(x) if {{ x; {failing} }}\nallow if not blocked(input.schema)"),
+        ] {
+            let text = BASE.replace("allow if input.tool.name == \"good\"", &rules);
+            let pdp = Pdp::load(&bundle(&[("g.rego", &text)])).unwrap();
+            assert_eq!(pdp.engine(), Engine::Rvm, "{rules}");
+            let mut input = input("x");
+            input.arguments.insert("zero".to_owned(), json!(0));
+            input.tool.as_mut().unwrap().effect = Effect::Write;
+            let ruling = pdp.decide(&input);
+            assert_eq!(ruling.outcome(), Outcome::Deny, "{rules}: {ruling:?}");
+        }
+    }
 }
 
 #[test]

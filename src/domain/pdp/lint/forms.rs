@@ -24,7 +24,6 @@ use crate::domain::pdp::ast::Part;
 use crate::domain::pdp::bundle::BundleFault;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::graph::Index;
-use crate::domain::pdp::lint::graph::Target;
 use crate::domain::pdp::lint::graph::View;
 use crate::domain::pdp::lint::head_of;
 
@@ -34,16 +33,9 @@ pub(super) fn check(modules: &[Ref<Module>], index: &Index) -> Vec<BundleFault> 
     let mut values: BTreeMap<String, Values> = BTreeMap::new();
     for module in modules {
         let view = View::new(module);
-        for import in &module.imports {
-            let Some(chain) = ast::chain(&import.refr) else { continue };
-            let path = view.absolute(&chain, &ast::Scope::default()).unwrap_or_default();
-            if path.len() == 1 && path.first().is_some_and(|root| root == "data") {
-                notes.push(whole_package(&import.span, "data"));
-            }
-        }
         for rule in &module.policy {
             notes.extend(head(rule));
-            notes.extend(references(rule, &view, index));
+            notes.extend(references(rule, &view));
             if let Some(name) = head_of(rule).and_then(|head| head.dotted()) {
                 values.entry(format!("{}.{name}", view.package)).or_default().take(rule, &view, index);
             }
@@ -73,8 +65,8 @@ fn head(rule: &Rule) -> Option<BundleFault> {
         .then(|| note(rule.span(), "a rule name with steps", "use one plain name, and sets of objects with `contains`"))
 }
 
-/// Forms 4 and 5: what a rule refers to.
-fn references(rule: &Rule, view: &View, index: &Index) -> Vec<BundleFault> {
+/// Form 5, and `with`: what a rule refers to.
+fn references(rule: &Rule, view: &View) -> Vec<BundleFault> {
     let mut notes = Vec::new();
     ast::walk(rule, &mut |node, scope| {
         let chain = match node {
@@ -82,10 +74,6 @@ fn references(rule: &Rule, view: &View, index: &Index) -> Vec<BundleFault> {
             Node::With(span) => return notes.push(note(span, "`with`", "keep `with` to the tests")),
         };
         let path = view.absolute(&chain, scope);
-        let of_data = path.as_ref().filter(|path| path.first().is_some_and(|root| root == "data"));
-        if let Some(path) = of_data.filter(|path| path.len() == 1 || matches!(index.target(path), Target::Package(_))) {
-            notes.push(whole_package(chain.span, &path.join(".")));
-        }
         let of_input = path.is_some_and(|path| path.first().is_some_and(|root| root == "input"));
         if !of_input && chain.parts.contains(&Part::Number) {
             notes.push(note(
@@ -96,10 +84,6 @@ fn references(rule: &Rule, view: &View, index: &Index) -> Vec<BundleFault> {
         }
     });
     notes
-}
-
-fn whole_package(span: &Span, name: &str) -> BundleFault {
-    note(span, &format!("a reference to all of `{name}`"), "refer to the rule or the data that you need")
 }
 
 fn constant(expr: &Expr) -> bool {
@@ -118,6 +102,8 @@ fn constant(expr: &Expr) -> bool {
 struct Values {
     /// One per definition: its constant as written, or nothing when it is computed.
     given: Vec<Option<String>>,
+    /// The same for every `else`; they cannot contradict their own definition, but another one.
+    otherwise: Vec<Option<String>>,
     iterates: bool,
     at: Option<Span>,
 }
@@ -133,8 +119,9 @@ impl Values {
         let first = value_of(assign);
         let later = bodies.iter().skip(1);
         self.given.push(first.clone());
-        for body in later.clone().filter(|body| !body.is_else) {
-            self.given.push(body.assign.as_ref().map_or_else(|| first.clone(), |assign| value_of(Some(assign))));
+        for body in later.clone() {
+            let value = body.assign.as_ref().map_or_else(|| first.clone(), |assign| value_of(Some(assign)));
+            if body.is_else { self.otherwise.push(value) } else { self.given.push(value) }
         }
         let computed =
             first.is_none() || later.filter_map(|body| body.assign.as_ref()).any(|a| value_of(Some(a)).is_none());
@@ -143,9 +130,9 @@ impl Values {
 
     fn verdict(self) -> Option<BundleFault> {
         let at = self.at?;
-        let mut given = self.given.iter();
-        let first = given.next()?;
-        if given.any(|other| other.is_none() || other != first) {
+        let first = self.given.first()?;
+        let mut others = self.given.iter().skip(1).chain(&self.otherwise);
+        if self.given.len() > 1 && (first.is_none() || others.any(|other| other != first)) {
             let what = "a rule with several definitions, which could give several values";
             return Some(note(&at, what, "chain them with `else`, or make it a set with `contains`"));
         }
