@@ -5,12 +5,12 @@
 //! Never writes, locks or judges. Called by `cli::audit` and by whoever shows records.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::domain::audit::checkpoint::split_notes;
 use crate::domain::audit::is_name;
-use crate::domain::audit::line::SegmentName;
+use crate::domain::audit::line::{LINE_BYTES_MAX, SegmentName};
 
 /// One writer's files as they were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,11 +93,14 @@ pub fn lines<E>(
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        if reader.read_until(b'\n', &mut bytes)? == 0 {
+        let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes)? as u64;
+        if read == 0 {
             return Ok(Ok(()));
         }
         let piece = match bytes.strip_suffix(b"\n") {
             Some(line) => Piece::Line(line),
+            // Too long to be a record: a line that cannot be read.
+            None if read == LINE_BYTES_MAX => Piece::Line(&bytes),
             None => Piece::Torn(&bytes),
         };
         if let Err(stop) = each(piece) {

@@ -4,12 +4,12 @@
 //! `.torn` file and is never thrown away; it is copied durably before it is cut off, so a crash in
 //! the middle costs a second copy and nothing else. Never changes a segment that another one follows. Called by the writer, once.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::disk::Disk;
 use crate::domain::audit::chain::Previous;
 use crate::domain::audit::checkpoint::{Checkpoint, split_notes};
-use crate::domain::audit::line::{Line, SegmentName, read_origin};
+use crate::domain::audit::line::{LINE_BYTES_MAX, Line, SegmentName, read_origin};
 
 /// File of the signed notes.
 pub(super) const CHECKPOINTS: &str = "checkpoints";
@@ -75,7 +75,7 @@ fn valid_end(disk: &impl Disk, segment: SegmentName) -> io::Result<End> {
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        let read = reader.read_until(b'\n', &mut bytes)? as u64;
+        let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes)? as u64;
         if read == 0 {
             return Ok(end);
         }
@@ -106,7 +106,7 @@ fn torn_name(names: &[String], segment: SegmentName) -> String {
 /// Copies what lies behind `keep` to the torn file, durably, and only then cuts it off.
 fn move_behind(disk: &impl Disk, name: &str, torn: &str, keep: u64) -> io::Result<()> {
     let mut source = disk.read(name)?;
-    io::copy(&mut io::Read::take(&mut source, keep), &mut io::sink())?;
+    io::copy(&mut source.by_ref().take(keep), &mut io::sink())?;
     let mut sink = disk.create(torn)?;
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -125,7 +125,7 @@ fn recover_checkpoints(disk: &impl Disk, names: &[String], found: &mut Found) ->
         return Ok(());
     }
     let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut disk.read(CHECKPOINTS)?, &mut bytes)?;
+    disk.read(CHECKPOINTS)?.read_to_end(&mut bytes)?;
     let whole = String::from_utf8_lossy(&bytes);
     let (notes, torn) = split_notes(&whole);
     // A note is ASCII but for its dashes; bytes that are not UTF-8 can only be in the torn end.

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::audit::chain::{Hash, LINE_END, fingerprint_member, fingerprint_of};
 use crate::domain::audit::{AuditRef, decimal, is_name};
 
+/// No line is longer; whoever reads one need not read on.
+pub const LINE_BYTES_MAX: u64 = 16 << 20;
+
 /// A line that fits its own fingerprint.
 #[derive(Debug, Clone)]
 pub struct Line<'a> {

@@ -231,7 +231,7 @@ fn trace(record: &Record) -> Value {
 }
 
 fn source(address: &str) -> Value {
-    match address.parse::<std::net::SocketAddr>() {
+    match address.parse::<core::net::SocketAddr>() {
         Ok(address) => json!({"ip": address.ip().to_string(), "port": address.port()}),
         Err(_) if address.is_empty() => json!({ "svc_name": "loopgate" }),
         Err(_) => json!({ "name": address }),
