@@ -155,7 +155,7 @@ fn both_engines_say_the_same_of_every_caller_tool_and_odd_argument() {
                 if n > 1 && tool.effect == loopgate::domain::catalog::Effect::Read {
                     continue;
                 }
-                let input = input(caller, tool, arguments, if n % 2 == 0 { "" } else { "wf" });
+                let input = input(&caller, tool, arguments, if n % 2 == 0 { "" } else { "wf" });
                 let (rvm, interpreted) =
                     (pdp.decide_on(Engine::Rvm, &input), pdp.decide_on(Engine::Interpreter, &input));
                 let what = format!("{} in {}: {arguments}", tool.name, caller.tenant);
