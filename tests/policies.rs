@@ -1,12 +1,19 @@
 //! The policies that ship: their tests, their cases, both engines, the schemas, and the child
 //! process that tries a bundle before it is loaded.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed; helpers of tests count as production code to clippy"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use loopgate::adapters::bundle;
+use loopgate::adapters::reload::bundle;
 use loopgate::domain::catalog::Catalog;
 use loopgate::domain::identity::AuthMethod;
 use loopgate::domain::pdp::Caller;
@@ -110,7 +117,7 @@ fn arguments() -> Vec<Value> {
     all
 }
 
-fn input(caller: Caller, tool: &ToolFacts, arguments: &Value, workflow: &str) -> Input {
+fn input(caller: &Caller, tool: &ToolFacts, arguments: &Value, workflow: &str) -> Input {
     serde_json::from_value(json!({
         "schema": 1, "phase": "call", "caller": caller, "tool": tool, "arguments": arguments,
         "context": {"workflow": workflow, "chain": [], "now_ms": 1_790_000_000_000_i64, "now": "2026-09-21T14:13:20Z"},
@@ -148,7 +155,7 @@ fn both_engines_say_the_same_of_every_caller_tool_and_odd_argument() {
                 if n > 1 && tool.effect == loopgate::domain::catalog::Effect::Read {
                     continue;
                 }
-                let input = input(caller.clone(), tool, arguments, if n % 2 == 0 { "" } else { "wf" });
+                let input = input(&caller, tool, arguments, if n % 2 == 0 { "" } else { "wf" });
                 let (rvm, interpreted) =
                     (pdp.decide_on(Engine::Rvm, &input), pdp.decide_on(Engine::Interpreter, &input));
                 let what = format!("{} in {}: {arguments}", tool.name, caller.tenant);
@@ -174,7 +181,7 @@ fn a_decision_costs_what_decisions_may_cost() {
     }
 }
 
-/// Run with `UPDATE_SCHEMAS=1` after a change to the types.
+/// Run with `UPDATE=1` after a change to the types.
 #[test]
 fn the_schemas_are_those_of_the_types() {
     for (path, schema) in [
@@ -182,13 +189,13 @@ fn the_schemas_are_those_of_the_types() {
         ("policies/schema/decision.json", schemars::schema_for!(Decision).to_value()),
     ] {
         let text = format!("{schema:#}\n");
-        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        if std::env::var_os("UPDATE").is_some() {
             fs::write(path, &text).unwrap();
         }
         assert_eq!(
             fs::read_to_string(path).unwrap_or_default(),
             text,
-            "{path} is not up to date: UPDATE_SCHEMAS=1 cargo test --test policies"
+            "{path} is not up to date: UPDATE=1 cargo test --test policies"
         );
     }
 }
@@ -279,7 +286,7 @@ fn one_decision_can_be_asked_for() {
     let file = dir.path().join("input.json");
     let tools = case_tools();
     let caller = callers().remove(0);
-    let asked = input(caller, &tools["loopiq_decide_release_certification"], &json!({"release": "r"}), "");
+    let asked = input(&caller, &tools["loopiq_decide_release_certification"], &json!({"release": "r"}), "");
     fs::write(&file, serde_json::to_string(&asked).unwrap()).unwrap();
     let (code, words) = loopgate(&["eval", "policies", "--input", file.to_str().unwrap(), "--json"]);
     assert_eq!(code, 0, "{words}");
