@@ -9,8 +9,10 @@ use std::path::PathBuf;
 
 /// Rooms by layer. A room may import rooms of lower layers; never one of its own layer or above.
 const LAYERS: &[&[&str]] = &[
-    &["domain::refusal", "domain::canonical"],
-    &["domain::mcp", "domain::identity", "domain::catalog"],
+    &["domain::refusal"],
+    &["domain::canonical"],
+    &["domain::mcp", "domain::identity"],
+    &["domain::catalog"],
     &["domain::pdp"],
     &["domain::approval", "domain::idempotency", "domain::inspect"],
     &["domain::audit"],

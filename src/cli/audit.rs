@@ -13,6 +13,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::config;
+
 /// `loopgate audit`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -44,13 +46,24 @@ Exit codes:
 Whoever can write to the directory can cut records off its end together with their checkpoints.
 Only a checkpoint kept elsewhere shows that: give it with --checkpoint.";
 
+/// Where the journal is.
+#[derive(Debug, Default, clap::Args)]
+pub struct Place {
+    /// Directory of the journal, or of one writer of it
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Settings file that says where the journal is, instead of DIR
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// `loopgate audit verify`.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
-    /// Directory of the journal, or of one writer of it
-    pub dir: PathBuf,
-    /// Public key that signs checkpoints: PEM, a C2SP verifier key, or base64; may be given several times
-    #[arg(long = "pub", value_name = "KEY_FILE", required = true)]
+    #[command(flatten)]
+    place: Place,
+    /// Public key that signs checkpoints: PEM, a C2SP verifier key, or base64; may be given several times; with --config the gateway's own is known
+    #[arg(long = "pub", value_name = "KEY_FILE")]
     pub keys: Vec<PathBuf>,
     /// Checkpoint that was kept elsewhere; may be given several times
     #[arg(long = "checkpoint", value_name = "FILE")]
@@ -66,8 +79,8 @@ pub struct Verify {
 /// `loopgate audit query`.
 #[derive(Debug, Default, clap::Args)]
 pub struct Query {
-    /// Directory of the journal, or of one writer of it
-    pub dir: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// Only this tenant
     #[arg(long)]
     pub tenant: Option<String>,
@@ -102,9 +115,10 @@ pub struct Query {
 
 /// `loopgate audit show`.
 #[derive(Debug, clap::Args)]
+#[command(allow_missing_positional = true)]
 pub struct Show {
-    /// Directory of the journal, or of one writer of it
-    pub dir: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// Audit reference, or an id of a request, trace, decision, approval, execution or idempotency key
     pub id: String,
     /// Print the records themselves, one per line
@@ -129,6 +143,30 @@ enum Stop {
 impl Stop {
     fn file(path: &std::path::Path, error: io::Error) -> Self {
         Self::File { path: path.display().to_string(), error }
+    }
+}
+
+/// What a [`Place`] comes to.
+struct Found {
+    dir: PathBuf,
+    /// Where a gateway with these settings keeps the key that verifies its checkpoints.
+    key: Option<PathBuf>,
+}
+
+impl Place {
+    fn find(&self) -> Result<Found, Stop> {
+        match (&self.dir, &self.config) {
+            (Some(dir), None) => Ok(Found { dir: dir.clone(), key: None }),
+            (dir, Some(file)) => {
+                let settings = config::load(file).map_err(|faults| {
+                    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                    Stop::Usage(format!("{}: {}", file.display(), faults.join("; ")))
+                })?;
+                let key = Some(settings.keys_dir.join("audit.pub"));
+                Ok(Found { dir: dir.clone().unwrap_or(settings.audit.dir), key })
+            }
+            (None, None) => Err(Stop::Usage("say which journal: a directory, or --config FILE".to_owned())),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) fn run(args: &Query, out: &mut dyn Write) -> Result<u8, Stop> {
     let until = args.until.as_deref().map(moment).transpose()?;
     let mut kept: VecDeque<Row> = VecDeque::new();
     let mut found = 0_u64;
-    each(&args.dir, |row| {
+    each(&args.place.find()?.dir, |row| {
         let in_time =
             since.is_none_or(|since| row.time_ms() >= since) && until.is_none_or(|until| row.time_ms() < until);
         if !in_time || !fits(args, &row) {
@@ -79,7 +79,12 @@ fn moment(text: &str) -> Result<i64, Stop> {
 fn table(rows: &VecDeque<Row>, out: &mut dyn Write) -> Result<(), Stop> {
     let mut lines = vec![["TIME", "STAGE", "TENANT", "USER", "TOOL", "RESULT", "REF", "REQUEST"].map(str::to_owned)];
     for row in rows {
-        let what = if row.tool().is_empty() { row.method() } else { row.tool() };
+        let what = match (row.tool(), row.method()) {
+            // What is no request has no method; its stage says what it is.
+            ("", method) if method == row.stage() => "",
+            ("", method) => method,
+            (tool, _) => tool,
+        };
         let result = row.result();
         lines.push([
             time(row.time_ms()),

@@ -44,16 +44,17 @@ pub(super) fn run(args: &Show, out: &mut dyn Write) -> Result<u8, Stop> {
 
 /// Every record that goes by the id; for a reference, every record of that record's request.
 fn gather(args: &Show) -> Result<Vec<Row>, Stop> {
+    let dir = args.place.find()?.dir;
     let mut rows = Vec::new();
     if args.id.parse::<AuditRef>().is_err() {
-        each(&args.dir, |row| {
+        each(&dir, |row| {
             if row.goes_by(&args.id) {
                 rows.push(row);
             }
         })?;
         return Ok(rows);
     }
-    each(&args.dir, |row| {
+    each(&dir, |row| {
         if row.reference() == args.id {
             rows.push(row);
         }
@@ -62,7 +63,7 @@ fn gather(args: &Show) -> Result<Vec<Row>, Stop> {
         return Ok(rows);
     };
     rows.clear();
-    each(&args.dir, |row| {
+    each(&dir, |row| {
         if row.request_id() == request {
             rows.push(row);
         }
@@ -130,12 +131,12 @@ fn entry(row: &Row, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> {
                 text("engine")
             ),
         )?;
-        reasons(decision, &mut detail)?;
+        if row.code().is_empty() {
+            reasons(decision, &mut detail)?;
+        }
     }
     if let Some(refusal) = row.at("/unmapped/loopgate/refusal") {
-        if row.decisions().is_empty() {
-            reasons(refusal, &mut detail)?;
-        }
+        reasons(refusal, &mut detail)?;
         detail("detail", refusal.get("detail").and_then(Value::as_str).unwrap_or_default())?;
     }
     if let Some(bytes) = row.at("/unmapped/loopgate/execution/bytes").and_then(Value::as_u64) {

@@ -59,6 +59,10 @@ impl Scene {
         self.dir.path().join("audit")
     }
 
+    fn place(&self) -> Place {
+        Place { dir: Some(self.journal()), config: None }
+    }
+
     fn boot(&self, records: Vec<Record>) {
         let key = SigningKey::Pem(self.key.clone());
         let mut settings = Settings::new(self.journal(), "gateway-1".to_owned(), "demo".to_owned(), key);
@@ -75,7 +79,7 @@ impl Scene {
 
     fn verify(&self, checkpoints: &[&Path]) -> (u8, Value) {
         let args = Verify {
-            dir: self.journal(),
+            place: self.place(),
             keys: vec![self.public.clone()],
             checkpoints: checkpoints.iter().map(|path| (*path).to_owned()).collect(),
             unsigned_seconds: 10,
@@ -86,13 +90,13 @@ impl Scene {
     }
 
     fn query(&self, change: impl FnOnce(&mut Query)) -> (u8, String, String) {
-        let mut args = Query { dir: self.journal(), limit: 50, ..Query::default() };
+        let mut args = Query { place: self.place(), limit: 50, ..Query::default() };
         change(&mut args);
         run_it(&Command::Query(args))
     }
 
     fn show(&self, id: &str) -> (u8, String) {
-        let args = Show { dir: self.journal(), id: id.to_owned(), json: false };
+        let args = Show { place: self.place(), id: id.to_owned(), json: false };
         let (code, out, _) = run_it(&Command::Show(args));
         (code, out)
     }
@@ -132,7 +136,7 @@ fn one_changed_byte_is_exit_1_and_names_segment_line_record_and_request() {
         assert_eq!(finding.get(name), Some(&expected), "{finding}");
     }
     let args = Verify {
-        dir: scene.journal(),
+        place: scene.place(),
         keys: vec![scene.public.clone()],
         checkpoints: vec![],
         unsigned_seconds: 10,
@@ -184,6 +188,25 @@ fn no_checkpoint_is_exit_4_and_no_readable_file_is_exit_64() {
     std::fs::remove_file(&scene.public).unwrap();
     assert_eq!(scene.verify(&[]).0, 64);
     assert_eq!(scene.verify(&[Path::new("/nowhere/at/all")]).0, 64);
+}
+
+#[test]
+fn the_command_line_takes_a_directory_or_settings_and_an_id() {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+    let parse = |line: &str| <Line as clap::Parser>::try_parse_from(line.split(' ')).map(|line| line.command);
+    let Ok(Command::Show(show)) = parse("audit show journal req-1") else { panic!("DIR and ID") };
+    assert_eq!((show.place.dir, show.id.as_str()), (Some(PathBuf::from("journal")), "req-1"));
+    let Ok(Command::Show(show)) = parse("audit show --config gateway.yaml req-1") else { panic!("settings and ID") };
+    assert_eq!((show.place.dir, show.id.as_str()), (None, "req-1"));
+    let Ok(command) = parse("audit verify") else { panic!("what is missing is said with exit code 64") };
+    let (code, _, err) = run_it(&command);
+    assert_eq!((code, err.as_str()), (64, "loopgate audit: say which journal: a directory, or --config FILE\n"));
+    let Ok(command) = parse("audit verify .") else { panic!("a key is asked for later") };
+    assert_eq!(run_it(&command).0, 64);
 }
 
 #[test]

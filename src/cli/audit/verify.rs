@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -26,9 +27,10 @@ struct Report {
 }
 
 pub(super) fn run(args: &Verify, out: &mut dyn Write) -> Result<u8, Stop> {
-    let keys = read_keys(args)?;
+    let found = args.place.find()?;
+    let keys = read_keys(args, found.key)?;
     let mut kept = read_kept(args)?;
-    let series = read::series(&args.dir).map_err(|error| Stop::file(&args.dir, error))?;
+    let series = read::series(&found.dir).map_err(|error| Stop::file(&found.dir, error))?;
     let mut reports = Vec::new();
     for series in &series {
         let mut notes = series.notes.clone();
@@ -39,7 +41,7 @@ pub(super) fn run(args: &Verify, out: &mut dyn Write) -> Result<u8, Stop> {
         reports.push(Report::absent(&writer, "a checkpoint was kept of this writer, and its journal is not there"));
     }
     if reports.is_empty() {
-        let what = format!("there is no journal in {}", args.dir.display());
+        let what = format!("there is no journal in {}", found.dir.display());
         reports.push(Report::absent("-", &what));
     }
     let worst = reports.iter().flat_map(|report| &report.findings).map(|finding| finding.kind).min();
@@ -66,12 +68,19 @@ fn bare(kind: Kind, writer: &str, what: String) -> Finding {
     Finding { kind, writer: writer.to_owned(), segment: None, line: None, epoch: 0, seq: None, request_id: None, what }
 }
 
-fn read_keys(args: &Verify) -> Result<Vec<PublicKey>, Stop> {
-    let read = |path: &std::path::PathBuf| {
+fn read_keys(args: &Verify, own: Option<PathBuf>) -> Result<Vec<PublicKey>, Stop> {
+    let mut files = args.keys.clone();
+    if files.is_empty() {
+        files.extend(own);
+    }
+    if files.is_empty() {
+        return Err(Stop::Usage("say which key must have signed: --pub KEY_FILE".to_owned()));
+    }
+    let read = |path: &PathBuf| {
         let text = std::fs::read_to_string(path).map_err(|error| Stop::file(path, error))?;
         PublicKey::parse(&text).map_err(|error| Stop::Usage(format!("{}: {error}", path.display())))
     };
-    args.keys.iter().map(read).collect()
+    files.iter().map(read).collect()
 }
 
 /// Notes that were kept elsewhere, by writer.
@@ -172,8 +181,12 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
     if let Some(summary) = report.summary.as_ref().filter(|_| report.findings.is_empty()) {
         writeln!(
             out,
-            "{}: fine: {} records in {} epochs, {} checkpoints, {} records since the last one",
-            report.writer, summary.records, summary.epochs, summary.checkpoints, summary.unsigned
+            "{}: fine: {} in {}, {}; {} since the last one",
+            report.writer,
+            count(summary.records, "record"),
+            count(summary.epochs, "epoch"),
+            count(summary.checkpoints, "checkpoint"),
+            count(summary.unsigned, "record"),
         )?;
         if summary.torn_bytes > 0 {
             writeln!(
@@ -192,4 +205,8 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
         )?;
     }
     Ok(())
+}
+
+fn count(number: u64, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }

@@ -7,6 +7,9 @@
 
 use serde_json::Value;
 
+/// HTTP authentication schemes, whose parameter is a credential.
+const SCHEMES: &[&str] = &["bearer", "basic", "dpop"];
+
 /// What stands where a value was dropped.
 pub const DROPPED: &str = "$dropped";
 
@@ -102,42 +105,66 @@ fn drop_at(value: &mut Value, steps: &[String], at: String, dropped: &mut Vec<St
 
 /// Removes everything that looks like a credential, or is one of `secrets`, and returns where it stood.
 pub fn scrub(value: &mut Value, at: &str, secrets: &Secrets) -> Vec<String> {
-    let mut dropped = Vec::new();
-    scrub_at(value, at, secrets, &mut dropped);
-    dropped
+    let mut scrubber = Scrubber { at: at.to_owned(), secrets, dropped: Vec::new() };
+    scrubber.visit(value);
+    scrubber.dropped
 }
 
-fn scrub_at(value: &mut Value, at: &str, secrets: &Secrets, dropped: &mut Vec<String>) {
-    match value {
-        Value::String(text) => {
-            if let Some(clean) = clean(text, secrets) {
-                *text = clean;
-                dropped.push(at.to_owned());
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                scrub_at(item, &format!("{at}/{index}"), secrets, dropped);
-            }
-        }
-        Value::Object(members) => {
-            let tainted: Vec<String> = members.keys().filter(|name| clean(name, secrets).is_some()).cloned().collect();
-            for name in tainted {
-                members.remove(&name);
-                members.insert(DROPPED.to_owned(), Value::String(DROPPED.to_owned()));
-                dropped.push(format!("{at}/{DROPPED}"));
-            }
-            for (name, member) in members.iter_mut() {
-                let at = format!("{at}/{}", escape(name));
-                if names_a_credential(name) && holds_something(member) {
-                    *member = Value::String(DROPPED.to_owned());
-                    dropped.push(at);
-                } else {
-                    scrub_at(member, &at, secrets, dropped);
+/// Walks a value; `at` grows and shrinks with the way, so that a clean value costs no allocation per member.
+struct Scrubber<'a> {
+    at: String,
+    secrets: &'a Secrets,
+    dropped: Vec<String>,
+}
+
+impl Scrubber<'_> {
+    fn visit(&mut self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let Some(clean) = clean(text, self.secrets) {
+                    *text = clean;
+                    self.dropped.push(self.at.clone());
                 }
             }
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.step(&index.to_string(), |scrubber| scrubber.visit(item));
+                }
+            }
+            Value::Object(members) => {
+                let tainted = members.keys().filter(|name| clean(name, self.secrets).is_some());
+                for name in tainted.cloned().collect::<Vec<_>>() {
+                    members.remove(&name);
+                    members.insert(DROPPED.to_owned(), Value::String(DROPPED.to_owned()));
+                    self.dropped.push(format!("{}/{DROPPED}", self.at));
+                }
+                for (name, member) in members.iter_mut() {
+                    self.step(name, |scrubber| scrubber.visit_member(name, member));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+
+    fn visit_member(&mut self, name: &str, member: &mut Value) {
+        if names_a_credential(name) && holds_something(member) {
+            *member = Value::String(DROPPED.to_owned());
+            self.dropped.push(self.at.clone());
+        } else {
+            self.visit(member);
+        }
+    }
+
+    fn step(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let before = self.at.len();
+        self.at.push('/');
+        if name.contains(['~', '/']) {
+            self.at.push_str(&escape(name));
+        } else {
+            self.at.push_str(name);
+        }
+        visit(self);
+        self.at.truncate(before);
     }
 }
 
@@ -151,12 +178,23 @@ fn holds_something(value: &Value) -> bool {
 }
 
 fn names_a_credential(name: &str) -> bool {
-    let plain: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect::<String>().to_ascii_lowercase();
-    CREDENTIAL_NAMES.contains(&plain.as_str())
+    let plain = || name.bytes().filter(|b| !matches!(b, b'-' | b'_')).map(|b| b.to_ascii_lowercase());
+    CREDENTIAL_NAMES.iter().any(|known| plain().eq(known.bytes()))
+}
+
+/// Whether it is worth a closer look; nearly no text is.
+fn is_suspect(text: &str, secrets: &Secrets) -> bool {
+    secrets.0.iter().any(|secret| text.contains(secret.as_str()))
+        || text.contains("eyJ")
+        || text.contains("PRIVATE KEY-----")
+        || SCHEMES.iter().any(|scheme| find_scheme(text, scheme).is_some())
 }
 
 /// The text without credentials, or nothing when it has none.
 fn clean(text: &str, secrets: &Secrets) -> Option<String> {
+    if !is_suspect(text, secrets) {
+        return None;
+    }
     let mut clean = text.to_owned();
     for secret in &secrets.0 {
         if clean.contains(secret.as_str()) {
@@ -167,7 +205,7 @@ fn clean(text: &str, secrets: &Secrets) -> Option<String> {
         DROPPED.clone_into(&mut clean);
     }
     clean = without_jwts(&clean);
-    for scheme in ["bearer", "basic", "dpop"] {
+    for scheme in SCHEMES {
         clean = without_scheme(&clean, scheme);
     }
     (clean != text).then_some(clean)
@@ -208,12 +246,11 @@ fn without_scheme(text: &str, scheme: &str) -> String {
 
 /// The text up to and with the scheme's name, and what follows it.
 fn find_scheme<'a>(text: &'a str, scheme: &str) -> Option<(&'a str, &'a str)> {
-    let at = text
-        .to_ascii_lowercase()
-        .match_indices(scheme)
-        .map(|(at, _)| at + scheme.len())
-        .find(|end| text.get(*end..).is_some_and(|after| after.starts_with([' ', '\t'])))?;
-    text.split_at_checked(at)
+    let at = text.as_bytes().windows(scheme.len() + 1).position(|window| {
+        let (name, gap) = window.split_at(scheme.len());
+        name.eq_ignore_ascii_case(scheme.as_bytes()) && matches!(gap, b" " | b"\t")
+    })?;
+    text.split_at_checked(at + scheme.len())
 }
 
 fn looks_opaque(word: &str) -> bool {

@@ -1,11 +1,13 @@
 //! What a record must carry, and what it must never carry.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::*;
 use crate::domain::audit::chain::Chain;
 use crate::domain::audit::redaction::DROPPED;
-use crate::domain::catalog::{Effect, Impact, Route};
+use crate::domain::catalog::{BUILT_IN, Catalog, Effect, Impact};
 use crate::domain::identity::AuthMethod;
 use crate::domain::pdp::{Caller, Context, EarlierCall, Phase, ToolFacts};
 use crate::domain::refusal::{Challenge, Code, Fault, Refusal};
@@ -30,35 +32,15 @@ fn principal() -> Principal {
     }
 }
 
+/// The built-in tool, with other sensitive fields.
 fn tool(sensitive: &[&str]) -> Tool {
-    Tool {
-        name: "loopiq_create_work_item".to_owned(),
-        title: String::new(),
-        description: String::new(),
-        family: "work_item".to_owned(),
-        effect: Effect::Write,
-        impact: Impact::Low,
-        input: json!({}),
-        output: None,
-        answerer: Answerer::Route(Route {
-            backend: "loopiq".to_owned(),
-            method: "POST".to_owned(),
-            template: "/api/v1/work-items".to_owned(),
-            query: Vec::new(),
-            body: Vec::new(),
-            timeout: std::time::Duration::from_secs(1),
-        }),
-        tenant_fields: Vec::new(),
-        record_ids: Vec::new(),
-        tenant_arguments: Vec::new(),
-        sensitive: sensitive.iter().map(|pointer| (*pointer).to_owned()).collect(),
-        dry_run: None,
-        idempotent: true,
-        lookup: None,
-        etag: None,
-        best_effort_audit: false,
-        digest: "d1".repeat(32),
-    }
+    let catalog = Catalog::from_yaml(BUILT_IN).unwrap();
+    let tool = Arc::clone(catalog.tool("loopiq_create_work_item").unwrap());
+    drop(catalog);
+    let mut tool = Arc::try_unwrap(tool).unwrap();
+    tool.sensitive = sensitive.iter().map(|pointer| (*pointer).to_owned()).collect();
+    tool.digest = "d1".repeat(32);
+    tool
 }
 
 fn arguments(value: Value) -> Map<String, Value> {
