@@ -11,6 +11,7 @@ import pathlib
 import queue
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -104,6 +105,7 @@ def probe(demo: Demo) -> None:
 
 @contextlib.contextmanager
 def running() -> Iterator[Demo]:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that what was started is stopped
     command = [binary(), "demo", "--mcp", ANY_PORT, "--admin", ANY_PORT, "--backend", ANY_PORT, "--json"]
     with tempfile.TemporaryFile("w+") as log:
         try:
