@@ -11,12 +11,17 @@ import pathlib
 import queue
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 READY_SECONDS = 60
+PROBE_SECONDS = 10
 STOP_SECONDS = 20
 ANY_PORT = "127.0.0.1:0"
 
@@ -81,8 +86,26 @@ class Demo:
         return self.tokens[user]
 
 
+def probe(demo: Demo) -> None:
+    """A demo that says it is ready must be: one whose rules were refused would fail every promise for one reason."""
+    ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+    until = time.monotonic() + PROBE_SECONDS
+    while True:
+        try:
+            with ask(f"{demo.admin}/readyz", timeout=PROBE_SECONDS):
+                return
+        except urllib.error.HTTPError as answer:
+            why = f"{answer.code} {answer.read().decode(errors='replace')}"
+        except OSError as error:
+            why = str(error)
+        if time.monotonic() > until:
+            raise Broken(f"`loopgate demo` said that it is ready, but /readyz says {why}")
+        time.sleep(0.2)
+
+
 @contextlib.contextmanager
 def running() -> Iterator[Demo]:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that what was started is stopped
     command = [binary(), "demo", "--mcp", ANY_PORT, "--admin", ANY_PORT, "--backend", ANY_PORT, "--json"]
     with tempfile.TemporaryFile("w+") as log:
         try:
@@ -92,7 +115,9 @@ def running() -> Iterator[Demo]:
         except OSError as why:
             raise Broken(f"`{command[0]}` does not start: {why}; build it with `cargo build --release`") from why
         try:
-            yield Demo(json.loads(Lines(child.stdout).next(READY_SECONDS, "`loopgate demo`")))
+            demo = Demo(json.loads(Lines(child.stdout).next(READY_SECONDS, "`loopgate demo`")))
+            probe(demo)
+            yield demo
         except BaseException as why:
             log.seek(0)
             if tail := log.read()[-8000:].strip():
