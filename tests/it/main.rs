@@ -14,3 +14,6 @@
 mod harness;
 mod message;
 mod deny;
+mod tenancy;
+mod identity;
+mod ids;
