@@ -17,3 +17,5 @@ mod deny;
 mod tenancy;
 mod identity;
 mod ids;
+mod writes;
+mod audit;
