@@ -106,10 +106,11 @@ impl Gate for Pep {
         if let Some(document) = self.document(&arrival.head) {
             return document;
         }
+        let _under_way = self.metrics.under_way();
         let mut asked = Asked::new(&arrival, progress, &*self.clock);
         let span = info_span!("request", request.id = %asked.request_id);
         let outcome = self.carry(&arrival, &mut asked).instrument(span).await;
-        self.close(asked, outcome).await // audit → answer
+        self.close(&arrival, asked, outcome).await // audit → answer
     }
 }
 
