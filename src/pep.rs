@@ -151,6 +151,6 @@ impl Pep {
         }
         self.intend(&permit, asked).await?; // record intent
         let outcome = self.forward(&standing, &permit, asked).await?; // forward
-        self.inspect(&standing, &permit, asked, outcome) // inspect → settle
+        self.inspect(&standing, &permit, asked, &outcome) // inspect → settle
     }
 }
