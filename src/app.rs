@@ -96,6 +96,11 @@ pub struct Running {
 
 /// Starts everything. Rules that cannot be loaded leave it running and not ready.
 pub async fn start(settings: Settings) -> Result<Running, AppFault> {
+    start_with(settings, checker()).await
+}
+
+/// The same, with bundles tried in children of `checker`, for programs that are not loopgate themselves.
+pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running, AppFault> {
     let own = OwnKeys::open(&settings.keys_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new());
@@ -116,7 +121,7 @@ pub async fn start(settings: Settings) -> Result<Running, AppFault> {
     keys.load().await;
     let cell = Arc::new(RulesCell::default());
     let watcher = Watcher {
-        sources: sources(&settings),
+        sources: Sources { checker, ..sources(&settings) },
         cell: Arc::clone(&cell),
         every: settings.reload_every,
         metrics: Arc::clone(&metrics),

@@ -100,25 +100,17 @@ impl Pep {
         asked: &mut Asked,
         call: &ToolCall,
     ) -> Result<Target, No> {
-        let (tool, refusal) = match standing.rules.catalog.resolve(call) {
+        let (tool, no) = match standing.rules.catalog.resolve(call) {
             Ok(target) => {
                 asked.record.called(&target.tool, target.via.as_ref().map(|via| via.name.as_str()), &target.arguments);
-                let fits = target.tool.validate(&target.arguments);
-                let foreign = || target.tool.foreign_tenant(&target.arguments, &standing.tenant);
-                match fits.err().or_else(foreign) {
-                    None => {
-                        let listed = target.via.as_ref().unwrap_or(&target.tool);
-                        if asked.request.as_ref().is_some_and(|request| request.era.is_modern()) {
-                            mcp::headers::check_param_headers(&arrival.head, listed.offered_input(), &call.arguments)?;
-                        }
-                        return Ok(target);
-                    }
-                    Some(refusal) => (target.tool, refusal),
+                match misfit(standing, arrival, asked, &target, call) {
+                    None => return Ok(target),
+                    Some(no) => (target.tool, no),
                 }
             }
             Err(ResolveFault::Invalid { tool, refusal }) => {
                 asked.record.called_unknown(&call.name);
-                (tool, *refusal)
+                (tool, No::from(*refusal))
             }
             Err(fault) => {
                 asked.record.called_unknown(&call.name);
@@ -126,12 +118,13 @@ impl Pep {
                 return Err(no_such(&call.name, matches!(fault, ResolveFault::UnknownRoute { .. })));
             }
         };
-        // WHY: arguments are judged for their form before policy sees them, and the form of a hidden
-        // tool's arguments must not tell that it exists; so first ask whether it may be seen.
+        // WHY: arguments and the headers that repeat them are judged for their form before policy sees
+        // them, and the form that a hidden tool asks for must not tell that it exists; so first ask
+        // whether it may be seen.
         let facts: BTreeMap<_, _> = standing.rules.facts.get_key_value(&tool.name).into_iter().map(owned).collect();
         let visible = self.visible(standing, asked, facts)?;
         if visible.contains(&tool.name) {
-            return Err(refusal.into());
+            return Err(no);
         }
         Err(no_such(&call.name, tool.name != call.name))
     }
@@ -216,6 +209,19 @@ impl Pep {
         asked.tell("policyRevision", rules.revision());
         ruling
     }
+}
+
+/// What is wrong with the form of a call whose tool is known.
+fn misfit(standing: &Standing, arrival: &Arrival, asked: &Asked, target: &Target, call: &ToolCall) -> Option<No> {
+    let tool = &target.tool;
+    let unfit = tool.validate(&target.arguments).err();
+    if let Some(refusal) = unfit.or_else(|| tool.foreign_tenant(&target.arguments, &standing.tenant)) {
+        return Some(refusal.into());
+    }
+    let modern = asked.request.as_ref().is_some_and(|request| request.era.is_modern());
+    let listed = target.via.as_ref().unwrap_or(tool);
+    let headers = || mcp::headers::check_param_headers(&arrival.head, listed.offered_input(), &call.arguments);
+    if modern { headers().err().map(No::from) } else { None }
 }
 
 fn owned((name, facts): (&String, &ToolFacts)) -> (String, ToolFacts) {

@@ -1,0 +1,16 @@
+//! The whole gateway over real TCP, before the stand-in LoopIQ: one file per kind of promise.
+//!
+//! Each test has a world of its own (`harness`): gateway, backend, keys, policies, journal, in a
+//! directory that goes away. Nothing waits for a time to pass; what takes time is asked for again
+//! until it is there or a deadline has passed.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed; helpers of tests count as production code to clippy"
+)]
+
+mod harness;
+mod message;
+mod deny;
