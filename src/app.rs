@@ -5,6 +5,7 @@
 //! end, then the journal is closed. Never decides anything. Called by the commands.
 
 pub mod keys;
+pub mod stop;
 mod clock;
 mod vitals;
 
@@ -200,25 +201,6 @@ impl Running {
 #[expect(clippy::disallowed_methods, reason = "the one home of spawned tasks; `Running` owns and drains them")]
 fn task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     tokio::spawn(work)
-}
-
-/// Resolves when the process is told to stop: SIGINT or SIGTERM.
-pub async fn stop_signal() {
-    use tokio::signal::unix::SignalKind;
-    use tokio::signal::unix::signal;
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                // Whichever comes first is the signal; the other one is not waited for.
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(cause) => {
-            warn!("SIGTERM cannot be heard ({cause}); only Ctrl-C stops this process");
-            let _heard = tokio::signal::ctrl_c().await;
-        }
-    }
 }
 
 /// Sends logs to standard error, once per process.
