@@ -172,6 +172,13 @@ impl Running {
         format!("http://{}/mcp", self.mcp)
     }
 
+    /// Why nothing is decided: the faults of rules that were refused, when there are none in force.
+    #[must_use]
+    pub fn undecided(&self) -> Option<Vec<String>> {
+        let faults = || self.parts.cell.faults().map(|faults| faults.to_vec()).unwrap_or_default();
+        self.parts.cell.current().is_none().then(faults)
+    }
+
     /// The gateway's clock.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {

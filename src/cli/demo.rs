@@ -138,6 +138,10 @@ async fn start(args: &Args, dir: &Path) -> Result<Demo, String> {
         config::load(&file).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     app::log(&settings.log);
     let gateway = app::start(settings).await.map_err(|fault| fault.to_string())?;
+    if let Some(faults) = gateway.undecided() {
+        gateway.stop().await;
+        return Err(format!("the rules in {} were refused: {}", dir.display(), faults.join(" | ")));
+    }
     let users = issuers.users(dir, gateway.clock())?;
     Ok(Demo { gateway, backend, dir: dir.to_owned(), users })
 }

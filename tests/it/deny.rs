@@ -45,10 +45,22 @@ async fn a_denied_call_never_reaches_the_backend() {
         world.call("ada", "loopiq_invoke_route", json!({"method": "GET", "path": HIDDEN_PATH})),
         // Outside every route.
         world.call("ada", "loopiq_invoke_route", json!({"method": "GET", "path": "/_sandbox/requests"})),
-        world.call("ada", "loopiq_invoke_route", json!({"method": "GET", "path": "/api/v1/releases/../admin/diagnostics"})),
-        world.call("ada", "loopiq_invoke_route", json!({"method": "GET", "path": "/api/v1/releases/..%2fadmin%2fdiagnostics"})),
+        world.call(
+            "ada",
+            "loopiq_invoke_route",
+            json!({"method": "GET", "path": "/api/v1/releases/../admin/diagnostics"}),
+        ),
+        world.call(
+            "ada",
+            "loopiq_invoke_route",
+            json!({"method": "GET", "path": "/api/v1/releases/..%2fadmin%2fdiagnostics"}),
+        ),
         // The work item has no owner that says something: policy's no, not the schema's.
-        world.call("ada", "loopiq_create_work_item", json!({"title": "t", "type": "task", "parent": "WI-1001", "owner": " "})),
+        world.call(
+            "ada",
+            "loopiq_create_work_item",
+            json!({"title": "t", "type": "task", "parent": "WI-1001", "owner": " "}),
+        ),
         // Malformed.
         world.call("ada", "loopiq_get_release", json!({"release": "a/../b"})),
         world.call("ada", "loopiq_get_release", json!({"release": RELEASE, "colour": "blue"})),

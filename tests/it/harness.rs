@@ -152,7 +152,8 @@ impl World {
     pub(crate) async fn work_items(&self, word: &str) -> Vec<Value> {
         let key = SigningKey::from_pkcs8_pem(&fs::read_to_string(self.path("keys/assertion.pem")).unwrap()).unwrap();
         let now = app::now_s();
-        let claims = json!({"iss": "it", "aud": "loopiq", "sub": "ada", "tenant": "org_gcn", "iat": now, "exp": now + 60});
+        let claims =
+            json!({"iss": "it", "aud": "loopiq", "sub": "ada", "tenant": "org_gcn", "iat": now, "exp": now + 60});
         let found = self
             .http
             .get(format!("{}/api/v1/work-items?q={word}", self.backend))
@@ -265,8 +266,7 @@ impl Site {
         let own = app::keys::OwnKeys::open(&dir.path().join("keys")).unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();
         let trust = Some(own.assertion.jwks());
-        let sandbox =
-            sandbox::start(sandbox::Settings { listen, store: sandbox::Store::Memory, trust }).await.unwrap();
+        let sandbox = sandbox::start(sandbox::Settings { listen, store: sandbox::Store::Memory, trust }).await.unwrap();
         let backend = setup.backend.clone().unwrap_or_else(|| format!("http://{}", sandbox.addr()));
         fs::write(dir.path().join("gateway.yaml"), settings(&backend, setup)).unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
