@@ -5,6 +5,7 @@
 //! end, then the journal is closed. Never decides anything. Called by the commands.
 
 pub mod keys;
+pub mod stop;
 mod clock;
 mod vitals;
 
@@ -171,6 +172,13 @@ impl Running {
         format!("http://{}/mcp", self.mcp)
     }
 
+    /// Why nothing is decided: the faults of rules that were refused, when there are none in force.
+    #[must_use]
+    pub fn undecided(&self) -> Option<Vec<String>> {
+        let faults = || self.parts.cell.faults().map(|faults| faults.to_vec()).unwrap_or_default();
+        self.parts.cell.current().is_none().then(faults)
+    }
+
     /// The gateway's clock.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
@@ -200,25 +208,6 @@ impl Running {
 #[expect(clippy::disallowed_methods, reason = "the one home of spawned tasks; `Running` owns and drains them")]
 fn task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     tokio::spawn(work)
-}
-
-/// Resolves when the process is told to stop: SIGINT or SIGTERM.
-pub async fn stop_signal() {
-    use tokio::signal::unix::SignalKind;
-    use tokio::signal::unix::signal;
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                // Whichever comes first is the signal; the other one is not waited for.
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(cause) => {
-            warn!("SIGTERM cannot be heard ({cause}); only Ctrl-C stops this process");
-            let _heard = tokio::signal::ctrl_c().await;
-        }
-    }
 }
 
 /// Sends logs to standard error, once per process.

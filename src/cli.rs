@@ -42,16 +42,16 @@ struct Cli {
 
 const AFTER: &str = "\
 Start here:
-  loopgate demo                                   everything in one process, with users and data to try
-  loopgate serve --config config/gateway.yaml     the gateway
+  loopgate demo                                everything in one process, to try it out
+  loopgate serve --config config/gateway.yaml  the gateway, with settings that explain themselves
 
 Exit codes: 0 done, 1 the answer is no, 2 wrong usage or settings, 3 could not reach what it needs.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Sandbox and gateway in one process, with users and data to try
+    /// Run sandbox and gateway in one process, with users and data to try
     Demo(demo::Args),
-    /// The gateway
+    /// Run the gateway
     Serve(serve::Args),
     /// Load everything and serve nothing; every fault at once
     Check(check::Args),
@@ -59,20 +59,24 @@ enum Command {
     Doctor(doctor::Args),
     /// Import, lint and show tools and routes
     Catalog(catalog::Args),
-    /// Check, test and try policies
+    /// Check, test and ask policies
     Policy(policy::Policy),
     /// Verify and read the journal
     Audit(audit::Args),
-    /// Mint tokens of a development issuer
+    /// Make a development issuer and mint its tokens
     Token(token::Token),
-    /// The stand-in LoopIQ backend alone
+    /// Run the stand-in LoopIQ backend alone
     Sandbox(sandbox::Args),
 }
 
 /// Parses the arguments and runs one command.
 #[must_use]
 pub fn run() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return misused(&usage),
+    };
+    match cli.command {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Serve(args) => block_on(serve::run(args)),
         Command::Check(args) => block_on(check::run(args)),
@@ -85,12 +89,27 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Help and version are answers; anything else is wrong usage.
+fn misused(usage: &clap::Error) -> ExitCode {
+    // Nobody is left to tell.
+    let _gone = usage.print();
+    let verifies = || std::env::args_os().skip(1).take(2).eq(["audit", "verify"]);
+    if !usage.use_stderr() {
+        ExitCode::from(DONE)
+    } else if verifies() {
+        // WHY: there 2 says that records are missing.
+        ExitCode::from(audit::VERIFY_USAGE)
+    } else {
+        ExitCode::from(USAGE)
+    }
+}
+
 /// `token` writes what it has to say itself.
 fn mint(args: &token::Token) -> ExitCode {
     match token::run(args, crate::app::now_s(), &mut std::io::stdout().lock()) {
         Ok(()) => ExitCode::from(DONE),
         Err(fault) => {
-            print::error(&format!("loopgate token: {fault}"));
+            print::failed(&fault.to_string());
             ExitCode::from(USAGE)
         }
     }
@@ -102,7 +121,7 @@ fn rego(args: &policy::Policy) -> ExitCode {
     match policy::run(args, &exe, &mut std::io::stdout().lock()) {
         Ok(()) => ExitCode::from(DONE),
         Err(fault) => {
-            print::error(&format!("loopgate policy: {fault}"));
+            print::failed(&fault.to_string());
             ExitCode::from(fault.exit_code())
         }
     }
@@ -113,7 +132,7 @@ fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(command),
         Err(cause) => {
-            print::error(&format!("the runtime cannot start: {cause}"));
+            print::failed(&format!("the runtime cannot start: {cause}"));
             ExitCode::from(UNREACHABLE)
         }
     }

@@ -1,4 +1,36 @@
 //! loopgate: a policy-as-code gateway and sidecar in front of the LoopIQ APIs.
+//!
+//! # The sentence
+//!
+//! receive → authenticate → resolve tenant → decide → (preview, approve) → remember → record
+//! intent → forward → inspect → settle → audit → answer
+//!
+//! [`pep`] is that sentence. The same words name its steps, the `stage` label of metrics, the
+//! fields of the audit and the headings of the README.
+//!
+//! # The layers
+//!
+//! A room imports only from rooms above it; `tests/tidy.rs` reads every `use` and says so.
+//!
+//! 1. [`domain`] is pure: no IO, no clock, no randomness, no waiting. `refusal` holds every way to
+//!    say no; `canonical` reads JSON strictly; `mcp`, `identity` and `catalog` say what was asked,
+//!    by whom, and what exists; `pdp` decides and is the only maker of a `Permit`; `idempotency`,
+//!    `inspect` and `audit` say what happens once, what may be shown and what is written down.
+//! 2. [`metrics`] and [`config`] name what is counted and what can be set.
+//! 3. [`pep`] holds the order of the steps and the ports it needs from outside.
+//! 4. [`adapters`] do the IO, each behind a port or a door; [`sandbox`] is a stand-in LoopIQ.
+//! 5. [`app`] puts the parts together, starts and drains them.
+//! 6. [`cli`] is what people type.
+//!
+//! # What must not happen
+//!
+//! - Nothing reaches a backend without a `Permit`, and a permit is good for exactly the tenant,
+//!   tool, arguments and dry-run flag that policy decided about.
+//! - No answer that shows anything leaves before its record is durable.
+//! - A write whose outcome is not known is never sent again by the gateway.
+//! - The client's token and the client's headers have no way to a backend.
+//! - What the caller may not see answers as what does not exist.
+//! - A record of another tenant goes no further than `domain::inspect`.
 
 pub mod domain;
 pub mod metrics;

@@ -161,7 +161,14 @@ impl Metrics {
         }
     }
 
-    /// Counts the time since `start` towards a stage.
+    /// Counts a request as under way until the guard is dropped, however it ends.
+    #[must_use]
+    pub fn under_way(&self) -> UnderWay {
+        self.in_flight.inc();
+        UnderWay(self.in_flight.clone())
+    }
+
+    /// Counts time towards a stage.
     pub fn stage(&self, stage: Stage, took: Duration) {
         self.stages.with_label_values(&[stage.as_str()]).observe(took.as_secs_f64());
     }
@@ -176,6 +183,16 @@ impl Metrics {
     #[must_use]
     pub fn names(&self) -> Vec<(String, String)> {
         self.registry.gather().iter().map(|family| (family.name().to_owned(), family.help().to_owned())).collect()
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct UnderWay(IntGauge);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

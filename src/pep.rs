@@ -37,7 +37,6 @@ use self::arrival::Arrival;
 use self::arrival::Gate;
 use self::arrival::Progress;
 use self::asked::Asked;
-use self::asked::Reach;
 use self::asked::Reply;
 use self::ports::Backend;
 use self::ports::Clock;
@@ -107,30 +106,11 @@ impl Gate for Pep {
         if let Some(document) = self.document(&arrival.head) {
             return document;
         }
-        let _under_way = UnderWay::begin(&self.metrics);
+        let _under_way = self.metrics.under_way();
         let mut asked = Asked::new(&arrival, progress, &*self.clock);
         let span = info_span!("request", request.id = %asked.request_id);
         let outcome = self.carry(&arrival, &mut asked).instrument(span).await;
-        if arrival.cancel.is_raised() && asked.reach != Reach::Nothing {
-            self.metrics.carried_to_end.inc();
-        }
-        self.close(asked, outcome).await // audit → answer
-    }
-}
-
-/// Counts a request as under way for as long as it lives, however it ends.
-struct UnderWay<'a>(&'a Metrics);
-
-impl<'a> UnderWay<'a> {
-    fn begin(metrics: &'a Metrics) -> Self {
-        metrics.in_flight.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.dec();
+        self.close(&arrival, asked, outcome).await // audit → answer
     }
 }
 
@@ -171,6 +151,6 @@ impl Pep {
         }
         self.intend(&permit, asked).await?; // record intent
         let outcome = self.forward(&standing, &permit, asked).await?; // forward
-        self.inspect(&standing, &permit, asked, outcome) // inspect → settle
+        self.inspect(&standing, &permit, asked, &outcome) // inspect → settle
     }
 }

@@ -242,3 +242,13 @@ fn the_settings_reference_shows_every_option_at_its_default() {
     assert_eq!(shown, serde_json::to_value(&expected).unwrap(), "every option stands there, at its default");
     loopgate::config::parse(&text, Path::new("config")).unwrap();
 }
+
+#[test]
+fn every_example_of_settings_loads() {
+    let examples: Vec<_> = fs::read_dir("config/examples").unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!examples.is_empty());
+    for path in examples.iter().filter(|path| path.extension().is_some_and(|ext| ext == "yaml")) {
+        let settings = loopgate::config::load(path).unwrap_or_else(|faults| panic!("{}: {faults:?}", path.display()));
+        assert!(settings.catalog.exists() && settings.policy_dir.exists(), "{}", path.display());
+    }
+}

@@ -1,7 +1,7 @@
 //! Remembers what a caller did earlier in a workflow, for policies that ask.
 //!
-//! Promises: bounded in workflows, calls and time; keyed by tenant, user and workflow together, so
-//! no caller profits from another's calls. Forgetting is safe, since policies only grant by facts:
+//! Promises: bounded in workflows, calls and time; keyed by tenant, issuer, user and workflow together,
+//! so no caller profits from another's calls. Forgetting is safe, since policies only grant by facts:
 //! a restart or another replica asks the caller to read again. Never durable. Called by `pep`.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
+use crate::domain::identity::Principal;
 use crate::domain::pdp::EarlierCall;
 use crate::pep::ports::Facts;
 
@@ -20,7 +21,7 @@ const WORKFLOWS_MAX: u64 = 10_000;
 /// How long a workflow without calls is kept.
 const IDLE: Duration = Duration::from_hours(1);
 
-type Key = (String, String, String);
+type Key = (String, String, String, String);
 
 /// Facts in memory.
 #[derive(Debug)]
@@ -42,24 +43,24 @@ impl Default for RecentCalls {
     }
 }
 
-fn key(tenant: &str, user: &str, workflow: &str) -> Key {
-    (tenant.to_owned(), user.to_owned(), workflow.to_owned())
+fn key(tenant: &str, caller: &Principal, workflow: &str) -> Key {
+    (tenant.to_owned(), caller.issuer.clone(), caller.user.clone(), workflow.to_owned())
 }
 
 impl Facts for RecentCalls {
-    fn recall(&self, tenant: &str, user: &str, workflow: &str) -> Vec<EarlierCall> {
+    fn recall(&self, tenant: &str, caller: &Principal, workflow: &str) -> Vec<EarlierCall> {
         if workflow.is_empty() {
             return Vec::new();
         }
-        let Some(calls) = self.workflows.get(&key(tenant, user, workflow)) else { return Vec::new() };
+        let Some(calls) = self.workflows.get(&key(tenant, caller, workflow)) else { return Vec::new() };
         calls.lock().map(|calls| calls.clone()).unwrap_or_default()
     }
 
-    fn note(&self, tenant: &str, user: &str, workflow: &str, call: EarlierCall) {
+    fn note(&self, tenant: &str, caller: &Principal, workflow: &str, call: EarlierCall) {
         if workflow.is_empty() {
             return;
         }
-        let calls = self.workflows.get_with(key(tenant, user, workflow), Arc::default);
+        let calls = self.workflows.get_with(key(tenant, caller, workflow), Arc::default);
         if let Ok(mut calls) = calls.lock() {
             if calls.len() >= CALLS_MAX {
                 calls.remove(0);
@@ -77,24 +78,44 @@ mod tests {
         EarlierCall { tool: tool.into(), arguments: serde_json::Map::new(), record_ids: vec![], at_ms: 1, ok: true }
     }
 
-    #[test]
-    fn facts_are_kept_apart_by_tenant_user_and_workflow_and_are_bounded() {
-        let facts = RecentCalls::new();
-        for n in 0..40 {
-            facts.note("org_a", "ada", "w1", call(&format!("tool_{n}")));
+    fn caller(issuer: &str, user: &str) -> Principal {
+        Principal {
+            user: user.into(),
+            issuer: issuer.into(),
+            method: crate::domain::identity::AuthMethod::Oauth,
+            client: None,
+            tenants: vec![],
+            active_tenant: None,
+            roles: vec![],
+            teams: std::collections::BTreeMap::new(),
+            permissions: vec![],
+            scopes: vec![],
+            expires_at: 0,
         }
-        let seen = facts.recall("org_a", "ada", "w1");
+    }
+
+    #[test]
+    fn facts_are_kept_apart_by_tenant_issuer_user_and_workflow_and_are_bounded() {
+        let facts = RecentCalls::new();
+        let ada = caller("i", "ada");
+        for n in 0..40 {
+            facts.note("org_a", &ada, "w1", call(&format!("tool_{n}")));
+        }
+        let seen = facts.recall("org_a", &ada, "w1");
         assert_eq!(seen.len(), CALLS_MAX);
         assert_eq!(seen.last().map(|call| call.tool.as_str()), Some("tool_39"));
-        for (tenant, user, workflow) in [("org_b", "ada", "w1"), ("org_a", "ben", "w1"), ("org_a", "ada", "w2")] {
-            assert!(facts.recall(tenant, user, workflow).is_empty());
+        let (ben, other_ada) = (caller("i", "ben"), caller("j", "ada"));
+        for (tenant, caller, workflow) in
+            [("org_b", &ada, "w1"), ("org_a", &ben, "w1"), ("org_a", &other_ada, "w1"), ("org_a", &ada, "w2")]
+        {
+            assert!(facts.recall(tenant, caller, workflow).is_empty());
         }
     }
 
     #[test]
     fn a_call_outside_any_workflow_leaves_no_fact() {
         let facts = RecentCalls::new();
-        facts.note("org_a", "ada", "", call("t"));
-        assert!(facts.recall("org_a", "ada", "").is_empty());
+        facts.note("org_a", &caller("i", "ada"), "", call("t"));
+        assert!(facts.recall("org_a", &caller("i", "ada"), "").is_empty());
     }
 }

@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::print;
 use crate::config;
 
 /// `loopgate audit`.
@@ -33,6 +34,9 @@ pub enum Command {
     /// Tell one action from its first record to its last
     Show(Show),
 }
+
+/// Exit code of `audit verify` for wrong usage; the ordinary one means that records are missing.
+pub const VERIFY_USAGE: u8 = 64;
 
 const VERIFY_HELP: &str = "\
 Exit codes:
@@ -62,10 +66,10 @@ pub struct Place {
 pub struct Verify {
     #[command(flatten)]
     place: Place,
-    /// Public key that signs checkpoints: PEM, a C2SP verifier key, or base64; may be given several times; with --config the gateway's own is known
+    /// Public key that signs checkpoints: PEM, C2SP verifier key or base64; several may be given; with --config the gateway's own is known
     #[arg(long = "pub", value_name = "KEY_FILE")]
     pub keys: Vec<PathBuf>,
-    /// Checkpoint that was kept elsewhere; may be given several times
+    /// Checkpoint that was kept elsewhere; several may be given
     #[arg(long = "checkpoint", value_name = "FILE")]
     pub checkpoints: Vec<PathBuf>,
     /// How many seconds the records may span that no checkpoint covers yet
@@ -91,7 +95,7 @@ pub struct Query {
     #[arg(long)]
     pub tool: Option<String>,
     /// Only this stage: received, denied, intent, outcome, recovered, heartbeat, or approval, policy, config with all that is under them
-    #[arg(long)]
+    #[arg(long, value_parser = stage)]
     pub stage: Option<String>,
     /// Only refusals with this code
     #[arg(long)]
@@ -124,6 +128,14 @@ pub struct Show {
     /// Print the records themselves, one per line
     #[arg(long)]
     pub json: bool,
+}
+
+/// A stage, or the beginning of several; a mistyped one would find nothing and say so as if it were true.
+fn stage(text: &str) -> Result<String, String> {
+    const FIRST: [&str; 9] =
+        ["received", "denied", "intent", "outcome", "recovered", "heartbeat", "approval", "policy", "config"];
+    let first = text.split('.').next().unwrap_or_default();
+    if FIRST.contains(&first) { Ok(text.to_owned()) } else { Err(format!("stages are {}", FIRST.join(", "))) }
 }
 
 /// Why a command could not do its work; the exit code differs between commands.
@@ -174,10 +186,10 @@ impl Place {
 #[must_use]
 pub fn run(args: Args) -> ExitCode {
     let Args { command } = args;
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let code = run_to(&command, &mut out, &mut io::stderr().lock());
+    let mut out = io::BufWriter::new(anstream::stdout().lock());
+    let code = run_to(&command, &mut out, &mut anstream::stderr().lock());
     match out.flush() {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(64),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(VERIFY_USAGE),
         _ => ExitCode::from(code),
     }
 }
@@ -185,7 +197,7 @@ pub fn run(args: Args) -> ExitCode {
 /// Runs the command and gives its exit code.
 fn run_to(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let (outcome, failed) = match command {
-        Command::Verify(args) => (verify::run(args, out), 64),
+        Command::Verify(args) => (verify::run(args, out), VERIFY_USAGE),
         Command::Query(args) => (query::run(args, out), 2),
         Command::Show(args) => (show::run(args, out), 2),
     };
@@ -194,7 +206,7 @@ fn run_to(command: &Command, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         // Whoever reads the output has seen enough.
         Err(Stop::Out(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(stop) => {
-            drop(writeln!(err, "loopgate audit: {stop}"));
+            drop(writeln!(err, "{}error:{} {stop}", print::BAD, print::PLAIN));
             failed
         }
     }

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 use serde_json::json;
 
+use super::print;
 use crate::domain::catalog::BUILT_IN;
 use crate::domain::catalog::Catalog;
 use crate::domain::catalog::CatalogFault;
@@ -126,8 +127,7 @@ pub async fn run(args: Args) -> ExitCode {
         // Whoever reads the answer has had enough of it.
         Err(CommandFault::Output(cause)) if cause.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(fault) => {
-            // WHY: with standard error gone too there is nobody left to tell.
-            let _nobody = writeln!(std::io::stderr(), "error: {fault}");
+            print::failed(&fault.to_string());
             fault.exit_code()
         }
     }
@@ -176,9 +176,12 @@ fn lint(file: &Path, as_json: bool) -> Result<ExitCode, CommandFault> {
             writeln!(out, "{}\n    {}\n    remedy: {}", fault.path, fault.message, fault.remedy)?;
         }
         match (loads, faults.len()) {
-            (true, 0) => writeln!(out, "{tools} tools, nothing to mend")?,
-            (true, findings) => writeln!(out, "{tools} tools load; {findings} things will hurt")?,
-            (false, findings) => writeln!(out, "the catalog does not load: {findings} faults")?,
+            (true, 0) => writeln!(out, "{}, nothing to mend", print::count(tools, "tool"))?,
+            (true, findings) => {
+                let will = print::count(findings, "thing");
+                writeln!(out, "{} load; {will} will hurt", print::count(tools, "tool"))?;
+            }
+            (false, findings) => writeln!(out, "the catalog does not load: {}", print::count(findings, "fault"))?,
         }
     }
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -189,20 +192,16 @@ fn show(name: &str, file: Option<&Path>, as_json: bool) -> Result<ExitCode, Comm
         Some(file) => load(file)?,
         None => Catalog::from_yaml(BUILT_IN),
     };
-    let mut err = std::io::stderr().lock();
     let catalog = match loaded {
         Ok(catalog) => catalog,
         Err(faults) => {
-            writeln!(
-                err,
-                "error: the catalog does not load; `loopgate catalog lint` names its {} faults",
-                faults.len()
-            )?;
+            let many = print::count(faults.len(), "fault");
+            print::failed(&format!("the catalog does not load: {many}; `loopgate catalog lint FILE` names each"));
             return Ok(ExitCode::from(2));
         }
     };
     let Some(tool) = catalog.tool(name) else {
-        writeln!(err, "error: no tool `{name}`; {}", show::nearest(&catalog, name))?;
+        print::failed(&format!("no tool `{name}`; {}", show::nearest(&catalog, name)));
         return Ok(ExitCode::from(1));
     };
     let mut out = std::io::stdout().lock();

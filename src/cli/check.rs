@@ -1,8 +1,14 @@
 //! `loopgate check`: loads everything and serves nothing.
+//!
+//! Promises: every fault at once, each with its place and a remedy; exit code 0 or 2. Changes
+//! nothing and reaches for nothing. Called by `cli`; other commands report settings through it.
 
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use serde_json::Value;
+use serde_json::json;
 
 use super::print;
 use crate::app;
@@ -15,60 +21,58 @@ pub struct Args {
     /// Settings file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// One JSON document instead of text
+    /// Answer in JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Settings first; when they hold, catalog and policies.
 pub async fn run(args: Args) -> ExitCode {
-    let faults: Vec<String> = match config::load(&args.config) {
-        Err(faults) => faults.iter().map(|fault| format!("{}: {fault}", args.config.display())).collect(),
-        Ok(settings) => match app::load_rules(&settings).await {
-            Ok(rules) => {
-                let found = serde_json::json!({
-                    "ok": true, "tools": rules.catalog.tools().count(), "revision": rules.revision(),
-                    "engine": rules.pdp.engine().as_str(),
-                    "notes": rules.pdp.notes().iter().map(ToString::to_string).collect::<Vec<_>>(),
-                });
-                return good(args.json, &found);
-            }
-            Err(faults) => faults,
-        },
+    let settings = match config::load(&args.config) {
+        Ok(settings) => settings,
+        Err(faults) => return report(&args.config, &faults, args.json),
     };
+    let rules = match app::load_rules(&settings).await {
+        Ok(rules) => rules,
+        Err(faults) => {
+            let faults: Vec<Value> = faults.into_iter().map(|message| json!({"message": message})).collect();
+            return bad(&faults, args.json);
+        }
+    };
+    let (tools, engine) = (rules.catalog.tools().count(), rules.pdp.engine().as_str());
     if args.json {
-        print::line(&serde_json::json!({"ok": false, "faults": faults}).to_string());
-    } else {
-        say(&faults);
-    }
-    ExitCode::from(super::USAGE)
-}
-
-fn good(json: bool, found: &serde_json::Value) -> ExitCode {
-    if json {
+        let notes: Vec<String> = rules.pdp.notes().iter().map(ToString::to_string).collect();
+        let found = json!({"ok": true, "tools": tools, "revision": rules.revision(), "engine": engine, "notes": notes});
         print::line(&found.to_string());
     } else {
-        print::line(&format!(
-            "ok: {} tools, policy {} on the {} engine",
-            found["tools"],
-            found["revision"].as_str().unwrap_or_default(),
-            found["engine"].as_str().unwrap_or_default(),
-        ));
+        let words = format!("{}, policy {} on the {engine} engine", print::count(tools, "tool"), rules.revision());
+        print::line(&format!("{}ok:{} {words}", print::GOOD, print::PLAIN));
     }
     ExitCode::from(super::DONE)
 }
 
 /// Shows the faults of a settings file.
 #[must_use]
-pub fn report(file: &Path, faults: &[ConfigFault]) -> ExitCode {
-    say(&faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect::<Vec<_>>());
-    ExitCode::from(super::USAGE)
+pub fn report(file: &Path, faults: &[ConfigFault], json: bool) -> ExitCode {
+    let file = file.display().to_string();
+    let told = |fault: &ConfigFault| {
+        // The file itself is the place when it cannot be read.
+        let place = if fault.path == file { file.clone() } else { format!("{file}: {}", fault.path) };
+        let message = format!("{place}: {}; {}", fault.message, fault.remedy);
+        json!({"path": fault.path, "fault": fault.message, "remedy": fault.remedy, "message": message})
+    };
+    bad(&faults.iter().map(told).collect::<Vec<_>>(), json)
 }
 
-fn say(faults: &[String]) {
-    for fault in faults {
-        print::error(fault);
+/// Every fault carries its `message`; those of settings their parts besides.
+fn bad(faults: &[Value], json: bool) -> ExitCode {
+    if json {
+        print::line(&json!({"ok": false, "faults": faults}).to_string());
+    } else {
+        for message in faults.iter().filter_map(|fault| fault.get("message").and_then(Value::as_str)) {
+            print::error(message);
+        }
+        print::error(&print::count(faults.len(), "fault"));
     }
-    let plural = if faults.len() == 1 { "" } else { "s" };
-    print::error(&format!("{} fault{plural}", faults.len()));
+    ExitCode::from(super::USAGE)
 }

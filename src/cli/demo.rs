@@ -1,17 +1,19 @@
 //! `loopgate demo`: sandbox and gateway in one process, in a scratch directory.
 //!
 //! Promises: runs on what is built in; every command it prints works when pasted; Ctrl-C leaves
-//! nothing behind unless `--keep` says so. The demo's issuer is for this demo alone.
+//! nothing behind unless `--keep` says so, and a kept directory is gone on with. The demo's issuer is for this demo alone.
 
 mod world;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::print;
 use crate::app;
+use crate::app::stop::StopSignal;
 use crate::config;
 use crate::sandbox;
 
@@ -37,21 +39,29 @@ pub struct Args {
 
 /// Runs until it is told to stop.
 pub async fn run(args: Args) -> ExitCode {
+    // WHY: a signal during the start must not leave the scratch directory behind.
+    let mut signal = StopSignal::listen();
     let scratch = match Scratch::new(args.keep.as_deref()) {
         Ok(scratch) => scratch,
-        Err(cause) => return failed(&format!("the demo's directory cannot be made: {cause}")),
+        Err(cause) => return failed(&format!("its directory cannot be made: {cause}")),
     };
-    match start(&args, &scratch.dir).await {
+    let started = tokio::select! {
+        started = start(&args, &scratch.dir) => started,
+        () = signal.told() => return ExitCode::from(super::DONE),
+    };
+    match started {
         Ok(demo) => {
             if args.json {
                 print::line(&demo.json().to_string());
             } else {
                 print::line(&demo.text(args.keep.is_some()));
             }
-            app::stop_signal().await;
-            demo.gateway.stop().await;
-            demo.backend.stop().await;
-            drop(scratch);
+            signal.told().await;
+            tokio::select! {
+                () = demo.stop() => {}
+                // Whoever presses Ctrl-C twice does not want to wait for the calls under way.
+                () = signal.told() => {}
+            }
             ExitCode::from(super::DONE)
         }
         Err(cause) => failed(&cause),
@@ -59,7 +69,7 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 fn failed(cause: &str) -> ExitCode {
-    print::error(&format!("the demo cannot start: {cause}"));
+    print::failed(&format!("the demo cannot start: {cause}"));
     ExitCode::from(super::UNREACHABLE)
 }
 
@@ -70,13 +80,26 @@ struct Scratch {
 }
 
 impl Scratch {
+    /// A directory that only its owner may enter, for it holds keys and tokens.
     fn new(keep: Option<&Path>) -> std::io::Result<Self> {
-        let dir = keep.map_or_else(
-            || std::env::temp_dir().join(format!("loopgate-demo-{}", std::process::id())),
-            Path::to_path_buf,
-        );
-        std::fs::create_dir_all(&dir)?;
-        Ok(Self { dir: dir.canonicalize()?, kept: keep.is_some() })
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700);
+        if let Some(dir) = keep {
+            builder.recursive(true).create(dir)?;
+            return Ok(Self { dir: dir.canonicalize()?, kept: true });
+        }
+        let base = std::env::temp_dir().canonicalize()?;
+        let name = format!("loopgate-demo-{}", std::process::id());
+        // One that is there already belongs to somebody else, perhaps to a demo that was killed.
+        let names = std::iter::once(name.clone()).chain((1..100).map(|more| format!("{name}-{more}")));
+        for name in names {
+            let dir = base.join(name);
+            match builder.create(&dir) {
+                Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|()| Self { dir, kept: false }),
+            }
+        }
+        Err(std::io::Error::other(format!("{} is full of demos that were killed", base.display())))
     }
 }
 
@@ -85,7 +108,7 @@ impl Drop for Scratch {
         if !self.kept
             && let Err(cause) = std::fs::remove_dir_all(&self.dir)
         {
-            print::error(&format!("{} could not be taken away: {cause}", self.dir.display()));
+            print::failed(&format!("{} could not be taken away: {cause}", self.dir.display()));
         }
     }
 }
@@ -99,7 +122,7 @@ struct Demo {
 }
 
 async fn start(args: &Args, dir: &Path) -> Result<Demo, String> {
-    let issuers = world::Issuers::make(dir)?;
+    let issuers = world::Issuers::open(dir)?;
     world::unpack(dir)?;
     let own = app::keys::OwnKeys::open(&dir.join("keys")).map_err(|fault| fault.to_string())?;
     let backend = sandbox::start(sandbox::Settings {
@@ -115,11 +138,20 @@ async fn start(args: &Args, dir: &Path) -> Result<Demo, String> {
         config::load(&file).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     app::log(&settings.log);
     let gateway = app::start(settings).await.map_err(|fault| fault.to_string())?;
+    if let Some(faults) = gateway.undecided() {
+        gateway.stop().await;
+        return Err(format!("the rules in {} were refused: {}", dir.display(), faults.join(" | ")));
+    }
     let users = issuers.users(dir, gateway.clock())?;
     Ok(Demo { gateway, backend, dir: dir.to_owned(), users })
 }
 
 impl Demo {
+    async fn stop(self) {
+        self.gateway.stop().await;
+        self.backend.stop().await;
+    }
+
     fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "mcp": self.gateway.mcp_url(),

@@ -2,6 +2,7 @@
 //!
 //! Promises: every line says ok, or what is wrong and what to do; nothing is changed but for a
 //! probe of whether the journal's folder can be written. Never serves.
+//! Exit code 0, 2 for settings that do not hold, 3 when something is wrong. Called by `cli`.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ pub struct Args {
     /// Settings file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// One JSON document instead of text
+    /// Answer in JSON
     #[arg(long)]
     json: bool,
 }
@@ -51,7 +52,7 @@ impl Finding {
 pub async fn run(args: Args) -> ExitCode {
     let settings = match config::load(&args.config) {
         Ok(settings) => settings,
-        Err(faults) => return super::check::report(&args.config, &faults),
+        Err(faults) => return super::check::report(&args.config, &faults, args.json),
     };
     let mut findings = vec![rules(&settings).await];
     findings.extend(issuers(&settings).await);
@@ -62,13 +63,10 @@ pub async fn run(args: Args) -> ExitCode {
     if args.json {
         print::line(&serde_json::json!({"ok": well, "findings": findings}).to_string());
     } else {
-        for finding in &findings {
-            print::line(&format!(
-                "{:<6}{:<24}{}",
-                if finding.ok { "ok" } else { "WRONG" },
-                finding.what,
-                finding.words
-            ));
+        let width = findings.iter().map(|finding| finding.what.chars().count()).max().unwrap_or_default();
+        for Finding { what, ok, words } in &findings {
+            let (colour, mark) = if *ok { (print::GOOD, "ok") } else { (print::BAD, "WRONG") };
+            print::line(&format!("{colour}{mark:<5}{}  {what:<width$}  {words}", print::PLAIN));
         }
     }
     ExitCode::from(if well { super::DONE } else { super::UNREACHABLE })
@@ -77,9 +75,17 @@ pub async fn run(args: Args) -> ExitCode {
 async fn rules(settings: &Settings) -> Finding {
     match app::load_rules(settings).await {
         Ok(rules) => {
-            Finding::ok("rules", format!("{} tools, policy {}", rules.catalog.tools().count(), rules.revision()))
+            let tools = print::count(rules.catalog.tools().count(), "tool");
+            Finding::ok("rules", format!("{tools}, policy {}", rules.revision()))
         }
-        Err(faults) => Finding::wrong("rules", format!("{}; `loopgate check` lists every fault", faults.join(" | "))),
+        Err(faults) => {
+            let first = faults.first().and_then(|fault| fault.lines().next()).unwrap_or_default();
+            let words = match faults.len() {
+                0 | 1 => format!("{first}; `loopgate check` says more"),
+                more => format!("{first}; and {} more, which `loopgate check` lists", more - 1),
+            };
+            Finding::wrong("rules", words)
+        }
     }
 }
 
@@ -94,11 +100,8 @@ async fn issuers(settings: &Settings) -> Vec<Finding> {
         .map(|issuer| {
             let what = format!("issuer {}", issuer.issuer);
             match issuer.fault {
-                None => Finding::ok(what, format!("{} keys", issuer.kids.len())),
-                Some(fault) => Finding::wrong(
-                    what,
-                    format!("{fault}; check `issuers[].keys` and that it can be reached from here"),
-                ),
+                None => Finding::ok(what, print::count(issuer.kids.len(), "key")),
+                Some(fault) => Finding::wrong(what, fault),
             }
         })
         .collect()

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::Subcommand;
 
+use super::print;
 use crate::adapters::reload::bundle;
 use crate::domain::catalog::Catalog;
 use crate::domain::pdp::ToolFacts;
@@ -66,7 +67,7 @@ struct Place {
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyFault {
     /// The bundle, its catalog or its cases are wrong; every fault has been printed.
-    #[error("{0} found; nothing was loaded")]
+    #[error("{}; nothing was loaded", print::count(*.0, "fault"))]
     Faults(usize),
     /// A file cannot be used.
     #[error("`{path}`: {message}")]
@@ -155,6 +156,10 @@ fn compile(place: &Place, out: &mut dyn Write) -> Result<(Bundle, Pdp, BTreeMap<
 }
 
 fn tools(place: &Place) -> Result<BTreeMap<String, ToolFacts>, PolicyFault> {
+    if let Err(cause) = std::fs::read_dir(&place.dir) {
+        // WHY: not a fault of a bundle, for there is none.
+        return Err(PolicyFault::File { path: place.dir.display().to_string(), message: cause.to_string() });
+    }
     if let Some(path) = &place.catalog {
         let text = text_of(path)?;
         let catalog = Catalog::from_yaml(&text).map_err(|faults| PolicyFault::File {

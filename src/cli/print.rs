@@ -1,17 +1,83 @@
 //! The one place that writes to standard output and standard error for commands.
 //!
-//! Promises: a closed pipe ends a listing quietly. Never logs. Called by the commands.
+//! Promises: a closed pipe ends a listing quietly; colours reach terminals only, and not those
+//! whose owner set `NO_COLOR`. Never logs. Called by the commands.
 
 use std::io::Write as _;
+
+/// What went well.
+pub const GOOD: &str = "\u{1b}[32m";
+/// What did not.
+pub const BAD: &str = "\u{1b}[1;31m";
+/// What stands out: headings.
+pub const STRONG: &str = "\u{1b}[1m";
+/// Back to the terminal's own.
+pub const PLAIN: &str = "\u{1b}[0m";
+
+/// Columns that text is laid out for; most terminals have at least these.
+pub const WIDTH: usize = 100;
 
 /// A line for people or programs on standard output.
 pub fn line(text: &str) {
     // A reader that has gone away wants no more.
-    let _gone = writeln!(std::io::stdout().lock(), "{text}");
+    let _gone = writeln!(anstream::stdout().lock(), "{text}");
 }
 
 /// A line for people on standard error.
 pub fn error(text: &str) {
     // Nobody is left to tell.
-    let _gone = writeln!(std::io::stderr().lock(), "{text}");
+    let _gone = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// Why a command could not do its work, as the parser of the command line says it.
+pub fn failed(text: &str) {
+    error(&format!("{BAD}error:{PLAIN} {text}"));
+}
+
+/// A number of things: `1 fault`, `2 faults`.
+#[must_use]
+pub fn count(number: usize, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Text in lines of at most [`WIDTH`] columns, all but the first indented; words stay whole.
+#[must_use]
+pub fn wrapped(text: &str, indent: usize) -> String {
+    let room = WIDTH.saturating_sub(indent).max(20);
+    let mut out = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', indent));
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_keeps_to_the_width_and_under_its_first_line() {
+        let text = wrapped(&"policy ".repeat(40), 12);
+        assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with(&" ".repeat(12))), "{text}");
+        assert_eq!(wrapped("short", 12), "short");
+        let long = "x".repeat(300);
+        assert_eq!(wrapped(&long, 12), long, "a word is not cut");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!((count(1, "fault"), count(2, "fault")), ("1 fault".to_owned(), "2 faults".to_owned()));
+    }
 }

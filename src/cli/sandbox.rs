@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
+use super::print;
 use crate::sandbox;
 use crate::sandbox::SandboxError;
 
@@ -42,8 +43,7 @@ pub async fn run(args: Args) -> ExitCode {
     match serve(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(ending) => {
-            // A closed standard error leaves nobody to tell.
-            drop(writeln!(std::io::stderr(), "loopgate sandbox: {}", ending.words));
+            print::failed(&ending.words);
             ExitCode::from(ending.code)
         }
     }

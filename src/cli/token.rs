@@ -57,22 +57,22 @@ struct Mint {
     /// The user.
     #[arg(long, value_name = "USER")]
     user: String,
-    /// An organisation the user belongs to; may stand more than once.
+    /// An organisation the user belongs to; several may be given
     #[arg(long = "tenant", value_name = "TENANT")]
     tenants: Vec<String>,
     /// The organisation the user works for at the moment.
     #[arg(long, value_name = "TENANT")]
     active_tenant: Option<String>,
-    /// An organisation role; may stand more than once.
+    /// An organisation role; several may be given
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
-    /// Roles in a team; may stand more than once.
+    /// Roles in a team; several may be given
     #[arg(long = "team", value_name = "TEAM=ROLE,ROLE", value_parser = team)]
     teams: Vec<(String, Vec<String>)>,
-    /// A direct permission; may stand more than once.
+    /// A direct permission; several may be given
     #[arg(long = "permission", value_name = "PERMISSION")]
     permissions: Vec<String>,
-    /// An OAuth scope; may stand more than once.
+    /// An OAuth scope; several may be given
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
     /// The OAuth client.

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jsonschema::error::ValidationErrorKind;
+
 use super::Audit;
 use super::Backend;
 use super::ConfigFault;
@@ -33,35 +35,70 @@ pub fn load(file: &Path) -> Result<Settings, Vec<ConfigFault>> {
 
 /// Checks settings given as text; relative paths are relative to `base`.
 pub fn parse(text: &str, base: &Path) -> Result<Settings, Vec<ConfigFault>> {
-    let raw = structure(text)?;
+    let (raw, mut faults) = structure(text)?;
     let mut check = Check { base, faults: Vec::new() };
     let settings = check.settings(&raw);
-    if check.faults.is_empty() { Ok(settings) } else { Err(check.faults) }
+    // What was taken out for its form is not missed once more for its meaning.
+    let told = |path: &str| faults.iter().any(|fault| under(&fault.path, path) || under(path, &fault.path));
+    let of_meaning: Vec<ConfigFault> = check.faults.into_iter().filter(|fault| !told(&fault.path)).collect();
+    faults.extend(of_meaning);
+    if faults.is_empty() { Ok(settings) } else { Err(faults) }
 }
 
-/// Text to the raw mirror; every structural fault with its path.
-fn structure(text: &str) -> Result<raw::RawConfig, Vec<ConfigFault>> {
+/// Whether one place in a file is another, or in it.
+fn under(path: &str, place: &str) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Text to the raw mirror, without what has the wrong form, and every fault of form with its path.
+fn structure(text: &str) -> Result<(raw::RawConfig, Vec<ConfigFault>), Vec<ConfigFault>> {
     let whole = |message: String| {
         vec![ConfigFault { path: "settings".into(), message, remedy: "correct the YAML at the place named".into() }]
     };
-    let value: serde_json::Value = match text.trim() {
+    let mut value: serde_json::Value = match text.trim() {
         "" => serde_json::json!({}),
         _ => serde_saphyr::from_str(text).map_err(|cause| whole(cause.to_string()))?,
     };
     let schema = raw::schema();
     let validator = jsonschema::draft202012::new(&schema).map_err(|cause| whole(cause.to_string()))?;
-    let faults: Vec<ConfigFault> = validator
-        .iter_errors(&value)
-        .map(|error| ConfigFault {
-            path: dotted(&error.instance_path().to_string()),
-            message: error.to_string(),
-            remedy: "see config/gateway.yaml for every option and its form".into(),
-        })
-        .collect();
-    if !faults.is_empty() {
-        return Err(faults);
+    let mut faults = Vec::new();
+    let mut out: Vec<String> = Vec::new();
+    for error in validator.iter_errors(&value) {
+        let pointer = error.instance_path().to_string();
+        let mut fault = |pointer: &str, message: String, remedy: &str| {
+            faults.push(ConfigFault { path: dotted(pointer), message, remedy: remedy.into() });
+            out.push(pointer.to_owned());
+        };
+        if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
+            for name in unexpected {
+                let remedy = "take it out or correct its name; config/gateway.yaml shows every option";
+                fault(&format!("{pointer}/{name}"), format!("`{name}` is no option"), remedy);
+            }
+        } else {
+            fault(&pointer, error.to_string(), "see config/gateway.yaml for every option and its form");
+        }
     }
-    serde_json::from_value(value).map_err(|cause| whole(cause.to_string()))
+    for pointer in &out {
+        take_out(&mut value, pointer);
+    }
+    match serde_json::from_value(value) {
+        Ok(raw) => Ok((raw, faults)),
+        Err(cause) if faults.is_empty() => Err(whole(cause.to_string())),
+        // What is left has no meaning to check.
+        Err(_) => Err(faults),
+    }
+}
+
+/// Takes a member out of its object; an element goes with its list, for the others would change places.
+fn take_out(value: &mut serde_json::Value, pointer: &str) {
+    let Some((parent, name)) = pointer.rsplit_once('/') else { return };
+    match value.pointer_mut(parent) {
+        Some(serde_json::Value::Object(members)) => {
+            members.remove(name);
+        }
+        Some(_) => take_out(value, parent),
+        None => {}
+    }
 }
 
 /// `/backends/0/url` as people write it: `backends[0].url`.
@@ -340,9 +377,7 @@ issuers:
   - {name: a, issuer: '', keys: {file: x, url: 'http://keys.example/jwks'}, algorithms: [none]}
   - {name: a, issuer: x, keys: {url: 'http://keys.example/jwks'}}
 ";
-        let structural = parse(bad, Path::new(".")).expect_err("a number is no duration");
-        assert_eq!(structural.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["drain"]);
-        let faults = parse(&bad.replace("drain: 20", "drain: soon"), Path::new(".")).expect_err("bad");
+        let faults = parse(bad, Path::new(".")).expect_err("bad in form and in meaning");
         let paths: Vec<&str> = faults.iter().map(|f| f.path.as_str()).collect();
         for path in [
             "listen.mcp",
@@ -357,6 +392,17 @@ issuers:
             assert!(paths.contains(&path), "{path} is missing from {paths:?}");
         }
         assert!(faults.iter().all(|f| !f.remedy.is_empty()));
+    }
+
+    #[test]
+    fn what_has_the_wrong_form_is_told_once_and_hides_nothing_else() {
+        let bad = GOOD.replace("file: jwks.json", "file: 7").replace("url: http", "url: ftp") + "drain: soon";
+        let faults = parse(&bad, Path::new(".")).expect_err("bad");
+        let paths: Vec<&str> = faults.iter().map(|f| f.path.as_str()).collect();
+        assert_eq!(paths, ["issuers[0].keys.file", "backends[0].url", "drain"], "{faults:?}");
+        let faults = parse("issuers: [7]", Path::new(".")).expect_err("bad");
+        let paths: Vec<&str> = faults.iter().map(|f| f.path.as_str()).collect();
+        assert_eq!(paths, ["issuers[0]", "backends"], "{faults:?}");
     }
 
     #[test]

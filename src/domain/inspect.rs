@@ -52,6 +52,11 @@ impl Inspected {
         if !redacted.is_empty() {
             fits(&self.value, tool, Code::ResponseWithheld)?;
         }
+        if !redacted.is_empty() {
+            // WHY: what the caller must not see in the answer, they must not read beside it either.
+            self.record_ids = record_ids(&self.value, tool);
+            self.record_ids.retain(|id| id != REDACTED);
+        }
         self.redacted.extend(redacted);
         Ok(())
     }

@@ -143,51 +143,17 @@ impl Pep {
         standing: &Standing,
         permit: &Permit<Action>,
         asked: &mut Asked,
-        outcome: Outcomes,
+        outcome: &Outcomes,
     ) -> Result<Reply, No> {
         let started = Instant::now();
         let action = permit.action();
-        let (status, bytes, mut inspected) = match outcome {
-            Outcomes::Own(value) => (200, 0, Inspected::own(value)),
-            Outcomes::Backend(answer) => {
-                // WHY: whatever is wrong with its answer, the backend has carried the call out.
-                note(asked, Execution::Executed, Some(answer.status), answer.body.len(), Vec::new());
-                let content_type = answer.content_type.as_deref();
-                let looked_at = inspect::inspect(
-                    &answer.body,
-                    content_type,
-                    &action.tool,
-                    &action.tenant,
-                    &self.settings.answers,
-                    &[],
-                );
-                let inspected = looked_at.inspect_err(|refusal| {
-                    if refusal.code == Code::ResponseWithheld {
-                        self.metrics.foreign_records.inc();
-                    }
-                })?;
-                (answer.status, answer.body.len(), inspected)
-            }
-        };
-        note(asked, Execution::Executed, Some(status), bytes, inspected.record_ids.clone());
-        if !inspected.record_ids.is_empty() {
-            asked.tell("recordIds", inspected.record_ids.clone());
-        }
-        let hide = self.judge_response(standing, permit, asked, (status, bytes), &inspected)?;
+        let mut inspected = self.examine(action, asked, outcome)?;
+        let hide = self.judge_response(standing, permit, asked, outcome, &inspected)?;
+        self.learn(standing, action, asked, &inspected);
         inspected.redact(&action.tool, &hide)?;
-        let workflow = asked.controls.workflow.clone().unwrap_or_default();
-        self.facts.note(
-            action.tenant.as_str(),
-            &standing.principal.user,
-            &workflow,
-            EarlierCall {
-                tool: action.tool.name.clone(),
-                arguments: action.arguments.clone(),
-                record_ids: inspected.record_ids,
-                at_ms: self.clock.now_ms(),
-                ok: true,
-            },
-        );
+        if !inspected.record_ids.is_empty() {
+            asked.tell("recordIds", inspected.record_ids);
+        }
         asked.took(&self.metrics, Stage::Inspect, started);
         asked.progress.send(PROGRESS_STEPS, PROGRESS_STEPS, "checked, being recorded");
         Ok(Reply::Called(CallAnswer {
@@ -196,6 +162,43 @@ impl Pep {
             is_error: false,
             meta: Map::new(),
         }))
+    }
+
+    /// Reads an answer and compares its records' tenants; notes that the call was carried out.
+    fn examine(&self, action: &Action, asked: &mut Asked, outcome: &Outcomes) -> Result<Inspected, No> {
+        let execution = if action.dry_run { Execution::Previewed } else { Execution::Executed };
+        let answer = match outcome {
+            Outcomes::Backend(answer) => answer,
+            Outcomes::Own(value) => {
+                note(asked, execution, None, 0, Vec::new());
+                return Ok(Inspected::own(value.clone()));
+            }
+        };
+        // WHY: whatever is wrong with its answer, the backend has carried the call out.
+        note(asked, execution, Some(answer.status), answer.body.len(), Vec::new());
+        let (content_type, limits) = (answer.content_type.as_deref(), &self.settings.answers);
+        let inspected = inspect::inspect(&answer.body, content_type, &action.tool, &action.tenant, limits, &[])
+            .inspect_err(|refusal| {
+                if refusal.code == Code::ResponseWithheld {
+                    self.metrics.foreign_records.inc();
+                }
+            })?;
+        note(asked, execution, Some(answer.status), answer.body.len(), inspected.record_ids.clone());
+        Ok(inspected)
+    }
+
+    /// Remembers the call for policies that ask what was done earlier in the workflow. A preview is
+    /// no such deed.
+    fn learn(&self, standing: &Standing, action: &Action, asked: &Asked, inspected: &Inspected) {
+        let Some(workflow) = asked.controls.workflow.as_deref().filter(|_| !action.dry_run) else { return };
+        let call = EarlierCall {
+            tool: action.tool.name.clone(),
+            arguments: action.arguments.clone(),
+            record_ids: inspected.record_ids.clone(),
+            at_ms: self.clock.now_ms(),
+            ok: true,
+        };
+        self.facts.note(action.tenant.as_str(), &standing.principal, workflow, call);
     }
 }
 
@@ -206,10 +209,14 @@ impl Pep {
         standing: &Standing,
         permit: &Permit<Action>,
         asked: &mut Asked,
-        (status, bytes): (u16, usize),
+        outcome: &Outcomes,
         inspected: &Inspected,
     ) -> Result<Vec<String>, No> {
         let action = permit.action();
+        let (status, bytes) = match outcome {
+            Outcomes::Own(_) => (200, 0),
+            Outcomes::Backend(answer) => (answer.status, answer.body.len()),
+        };
         let input = Input {
             tool: standing.rules.facts.get(&action.tool.name).cloned(),
             arguments: action.arguments.clone(),

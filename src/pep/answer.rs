@@ -12,6 +12,7 @@ use tracing::error;
 
 use super::Pep;
 use super::arrival::Answer;
+use super::arrival::Arrival;
 use super::asked::Asked;
 use super::asked::Reach;
 use super::asked::Reply;
@@ -44,7 +45,10 @@ Repeat a write with the same `idempotencyKey`.";
 
 impl Pep {
     /// audit → answer.
-    pub(super) async fn close(&self, mut asked: Asked, outcome: Result<Reply, No>) -> Answer {
+    pub(super) async fn close(&self, arrival: &Arrival, mut asked: Asked, outcome: Result<Reply, No>) -> Answer {
+        if asked.reach != Reach::Nothing && arrival.cancel.is_raised() {
+            self.metrics.carried_to_end.inc();
+        }
         let outcome = self.audit(&mut asked, outcome).await;
         self.count(&asked, &outcome);
         match outcome {

@@ -136,7 +136,7 @@ impl Pep {
             tool: standing.rules.facts.get(&target.tool.name).cloned(),
             arguments: target.arguments.clone(),
             dry_run: asked.controls.dry_run,
-            facts: self.facts.recall(standing.tenant.as_str(), &standing.principal.user, &workflow),
+            facts: self.facts.recall(standing.tenant.as_str(), &standing.principal, &workflow),
             ..input(Phase::Call, standing, asked)
         };
         self.rule(&standing.rules, asked, &input)

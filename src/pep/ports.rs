@@ -147,8 +147,8 @@ pub trait Journal: Send + Sync {
 /// What the same caller did earlier in the same workflow. Forgetting is safe: policies only grant by it.
 pub trait Facts: Send + Sync {
     /// Earlier calls, oldest first.
-    fn recall(&self, tenant: &str, user: &str, workflow: &str) -> Vec<EarlierCall>;
+    fn recall(&self, tenant: &str, caller: &Principal, workflow: &str) -> Vec<EarlierCall>;
 
     /// One more.
-    fn note(&self, tenant: &str, user: &str, workflow: &str, call: EarlierCall);
+    fn note(&self, tenant: &str, caller: &Principal, workflow: &str, call: EarlierCall);
 }

@@ -1,10 +1,12 @@
 //! `loopgate audit query`: the latest records that fit, as a table or as they are.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::io::Write;
 
 use super::row::{Row, each, plain, time};
 use super::{Query, Stop};
+use crate::cli::print;
 
 pub(super) fn run(args: &Query, out: &mut dyn Write) -> Result<u8, Stop> {
     let since = args.since.as_deref().map(moment).transpose()?;
@@ -37,7 +39,7 @@ pub(super) fn run(args: &Query, out: &mut dyn Write) -> Result<u8, Stop> {
     }
     table(&kept, out)?;
     if found > kept.len() as u64 {
-        writeln!(out, "{} of {found} records; --limit 0 shows all", kept.len())?;
+        writeln!(out, "\nthe latest {} of {found} records; --limit 0 shows all", kept.len())?;
     }
     Ok(0)
 }
@@ -76,39 +78,71 @@ fn moment(text: &str) -> Result<i64, Stop> {
         .ok_or_else(|| Stop::Usage(format!("`{text}` is no time; write 2026-11-20 or 2026-11-20T18:00:00Z")))
 }
 
+/// Columns that may be cut; what is cut stands whole in `audit show` and in `--json`.
+const USER_MAX: usize = 24;
+const TENANT_MAX: usize = 16;
+/// A tool's name keeps at least this much, even where the other columns are wide.
+const WHAT_MIN: usize = 16;
+
+/// One line per record, under a line per day; a reference is never cut, for it is what `show` takes.
 fn table(rows: &VecDeque<Row>, out: &mut dyn Write) -> Result<(), Stop> {
-    let mut lines = vec![["TIME", "STAGE", "TENANT", "USER", "TOOL", "RESULT", "REF", "REQUEST"].map(str::to_owned)];
-    for row in rows {
-        let what = match (row.tool(), row.method()) {
-            // What is no request has no method; its stage says what it is.
-            ("", method) if method == row.stage() => "",
-            ("", method) => method,
-            (tool, _) => tool,
-        };
-        let result = row.result();
-        lines.push([
-            time(row.time_ms()),
-            plain(row.stage()),
-            plain(row.tenant()),
-            plain(row.user()),
-            plain(what),
-            plain(&result),
-            plain(row.reference()),
-            plain(row.request_id()),
-        ]);
-    }
-    let widths: Vec<usize> = (0..8)
-        .map(|column| {
-            lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    for line in &lines {
-        let cells: Vec<String> = line
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{:<width$}", if cell.is_empty() { "-" } else { cell }, width = *width))
-            .collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    let head = ["TIME", "STAGE", "TENANT", "USER", "RESULT", "REF", "WHAT"].map(str::to_owned);
+    let lines: Vec<[String; 7]> = rows.iter().map(cells).collect();
+    let width = |column: usize| {
+        let all = lines.iter().chain([&head]).filter_map(|line| line.get(column));
+        all.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let room = print::WIDTH.saturating_sub(widths.iter().sum::<usize>() + 2 * widths.len()).max(WHAT_MIN);
+    let padded = |line: &[String; 7]| {
+        let or_none = |cell: &str| if cell.is_empty() { "-".to_owned() } else { cell.to_owned() };
+        let mut text = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            // WHY: writing to a `String` cannot fail.
+            let _infallible = write!(text, "{:<width$}  ", or_none(cell));
+        }
+        text + &or_none(&line.last().map(|what| cut(what, room)).unwrap_or_default())
+    };
+    let mut day = String::new();
+    for (row, line) in rows.iter().zip(&lines) {
+        let today: String = time(row.time_ms()).chars().take(10).collect();
+        if today != day {
+            let again = if day.is_empty() { "" } else { "\n" };
+            writeln!(out, "{again}{}{today} UTC{}", print::STRONG, print::PLAIN)?;
+            writeln!(out, "{}{}{}", print::STRONG, padded(&head), print::PLAIN)?;
+            day = today;
+        }
+        writeln!(out, "{}", padded(line))?;
     }
     Ok(())
+}
+
+fn cells(row: &Row) -> [String; 7] {
+    // An event has no tool: `policy.activated` is `policy`, and what is that it was activated.
+    let (stage, event) = row.stage().split_once('.').unwrap_or((row.stage(), ""));
+    let what = match (row.tool(), row.method()) {
+        ("", method) if method == row.stage() => event,
+        ("", method) => method,
+        (tool, _) => tool,
+    };
+    [
+        time(row.time_ms()).chars().skip(11).take(8).collect(),
+        plain(stage),
+        cut(&plain(row.tenant()), TENANT_MAX),
+        cut(&plain(row.user()), USER_MAX),
+        plain(&row.result()),
+        plain(row.reference()),
+        plain(what),
+    ]
+}
+
+/// At most `max` characters, with what is left out in the middle: tools differ at both ends.
+fn cut(text: &str, max: usize) -> String {
+    let length = text.chars().count();
+    if length <= max {
+        return text.to_owned();
+    }
+    let end = (max - 1) / 2;
+    let begin = max - 1 - end;
+    text.chars().take(begin).chain(['…']).chain(text.chars().skip(length - end)).collect()
 }

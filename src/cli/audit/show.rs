@@ -6,7 +6,11 @@ use serde_json::Value;
 
 use super::row::{Row, each, plain, time};
 use super::{Show, Stop};
+use crate::cli::print;
 use crate::domain::audit::AuditRef;
+
+/// The steps of the sentence, in its order.
+const STEPS: [&str; 6] = ["receive", "authenticate", "resolve_tenant", "decide", "forward", "inspect"];
 
 pub(super) fn run(args: &Show, out: &mut dyn Write) -> Result<u8, Stop> {
     let mut rows = gather(args)?;
@@ -78,7 +82,7 @@ fn heading(rows: &[&Row], out: &mut dyn Write) -> Result<(), Stop> {
     };
     let mut line = |label: &str, text: String| -> Result<(), Stop> {
         if !text.is_empty() {
-            writeln!(out, "{label:<13}{text}")?;
+            writeln!(out, "{label:<13}{}", print::wrapped(&text, 13))?;
         }
         Ok(())
     };
@@ -111,10 +115,12 @@ fn heading(rows: &[&Row], out: &mut dyn Write) -> Result<(), Stop> {
 fn entry(row: &Row, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> {
     let after = row.time_ms().saturating_sub(start_ms);
     let (stage, result) = (plain(row.stage()), plain(&row.result()));
-    writeln!(out, "{}  +{after} ms  {stage}  {result}  ({})", time(row.time_ms()), plain(row.reference()))?;
+    let result = if result.is_empty() { String::new() } else { format!("  {result}") };
+    let what = format!("{}{stage}{result}{}", print::STRONG, print::PLAIN);
+    writeln!(out, "{}  +{after} ms  {what}  ({})", time(row.time_ms()), plain(row.reference()))?;
     let mut detail = |label: &str, text: &str| -> Result<(), Stop> {
         if !text.is_empty() {
-            writeln!(out, "    {label}: {}", plain(text))?;
+            writeln!(out, "    {label:<9}{}", print::wrapped(&plain(text), 13))?;
         }
         Ok(())
     };
@@ -123,13 +129,7 @@ fn entry(row: &Row, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> {
         let bundle: String = text("bundle_digest").chars().take(12).collect();
         detail(
             "decision",
-            &format!(
-                "{} {} ({} phase, policy {bundle}, {})",
-                text("outcome"),
-                text("id"),
-                text("phase"),
-                text("engine")
-            ),
+            &format!("{} {} ({}, policy {bundle}, {})", text("outcome"), text("id"), text("phase"), text("engine")),
         )?;
         if row.code().is_empty() {
             reasons(decision, &mut detail)?;
@@ -156,8 +156,10 @@ fn entry(row: &Row, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> {
         detail("data", &data.to_string())?;
     }
     if let Some(steps) = row.at("/unmapped/loopgate/steps_us").and_then(Value::as_object) {
+        let mut steps: Vec<(&String, &Value)> = steps.iter().collect();
+        steps.sort_by_key(|(step, _)| STEPS.iter().position(|known| known == step).unwrap_or(STEPS.len()));
         let steps: Vec<String> = steps.iter().map(|(step, us)| format!("{step} {us} us")).collect();
-        detail("steps", &steps.join(", "))?;
+        detail("took", &steps.join(", "))?;
     }
     Ok(())
 }

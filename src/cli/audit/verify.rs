@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::row::plain;
 use super::{Stop, Verify};
 use crate::adapters::journal::read::{self, Piece, Series};
+use crate::cli::print;
 use crate::domain::audit::checkpoint::{BadNote, Checkpoint, PublicKey, split_notes};
 use crate::domain::audit::finding::{Finding, Kind, Summary};
 use crate::domain::audit::line::read_origin;
@@ -176,13 +177,16 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
         place.extend(finding.seq.map(|seq| format!("record {}/{}/{seq}", finding.writer, finding.epoch)));
         place.extend(finding.request_id.as_ref().map(|id| format!("request {}", plain(id))));
         let place = if place.is_empty() { String::new() } else { format!("{}: ", place.join(", ")) };
+        let kind = format!("{}{kind}{}", print::BAD, print::PLAIN);
         writeln!(out, "{}: {kind}: {place}{}", report.writer, plain(&finding.what))?;
     }
     if let Some(summary) = report.summary.as_ref().filter(|_| report.findings.is_empty()) {
         writeln!(
             out,
-            "{}: fine: {} in {}, {}; {} since the last one",
+            "{}: {}fine{}: {} in {}, {}; {} since the last one",
             report.writer,
+            print::GOOD,
+            print::PLAIN,
             count(summary.records, "record"),
             count(summary.epochs, "epoch"),
             count(summary.checkpoints, "checkpoint"),

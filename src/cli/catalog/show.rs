@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::print;
 use crate::domain::catalog::Catalog;
 use crate::domain::catalog::DryRun;
 use crate::domain::catalog::Tool;
@@ -47,7 +48,7 @@ pub(super) fn as_text(tool: &Tool) -> String {
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
             // WHY: writing to a `String` cannot fail.
-            let _infallible = writeln!(text, "{name:<12}{value}");
+            let _infallible = writeln!(text, "{name:<12}{}", print::wrapped(value, 12));
         }
     };
     line("about", &tool.description);
@@ -83,7 +84,8 @@ fn arguments(tool: &Tool) -> String {
         let kind = argument.get("type").map(word).unwrap_or_default();
         let must = if required.contains(&name.as_str()) { "required" } else { "optional" };
         let about = argument.get("description").map(word).unwrap_or_default();
-        let _infallible = writeln!(text, "  {name:<16}{kind:<9}{must:<10}{:<9}{about}", place(tool, name));
+        let head = format!("  {name:<15} {kind:<8} {must:<9} {:<8} ", place(tool, name));
+        let _infallible = writeln!(text, "{head}{}", print::wrapped(&about, head.chars().count()));
     }
     if text.is_empty() { "\nno arguments\n".to_owned() } else { format!("\narguments\n{text}") }
 }

@@ -1,7 +1,9 @@
 //! The demo's world: users, settings, and the policies and catalog that are built in.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -52,18 +54,24 @@ pub(super) struct Issuers {
 }
 
 impl Issuers {
-    /// Makes both, with keys of their own, and writes their public keys where the settings look.
-    pub(super) fn make(dir: &Path) -> Result<Self, String> {
-        let make = |name: &str| -> Result<DevIssuer, String> {
+    /// Opens both, and makes those that are missing, with keys of their own.
+    pub(super) fn open(dir: &Path) -> Result<Self, String> {
+        let open = |name: &str| -> Result<DevIssuer, String> {
+            let home = dir.join("issuers").join(name);
+            let key = home.join(dev::KEY_FILE);
+            if key.exists() {
+                // A demo that was kept goes on with its keys, so that its tokens stay good.
+                return dev::load(&key).map_err(|fault| fault.to_string());
+            }
             let mut random = [0u8; 32];
             aws_lc_rs::rand::fill(&mut random).map_err(|_| "the operating system gives no randomness".to_owned())?;
             let key = SigningKey::generate(&random).map_err(|fault| fault.to_string())?;
             let issuer =
                 DevIssuer { key, issuer: format!("https://{name}.loopgate-demo.invalid"), audience: AUDIENCE.into() };
-            dev::save(&dir.join("issuers").join(name), &issuer).map_err(|fault| fault.to_string())?;
+            dev::save(&home, &issuer).map_err(|fault| fault.to_string())?;
             Ok(issuer)
         };
-        Ok(Self { people: make("people")?, services: make("services")? })
+        Ok(Self { people: open("people")?, services: open("services")? })
     }
 
     /// Mints a token for everybody and leaves each in `tokens/USER`.
@@ -89,11 +97,18 @@ impl Issuers {
                 ..DevClaims::default()
             };
             let token = issuer.mint(&claims, now, TOKEN_TTL_S, user);
-            std::fs::write(tokens.join(user), &token).map_err(|cause| cause.to_string())?;
+            private(&tokens.join(user), &token).map_err(|cause| cause.to_string())?;
             users.push(User { user: claims.user, tenants: claims.tenants, roles: claims.roles, token });
         }
         Ok(users)
     }
+}
+
+/// A file that only its owner may read.
+fn private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// Writes the built-in catalog and policies, unless the directory has its own already.
@@ -113,7 +128,8 @@ pub(super) fn unpack(dir: &Path) -> Result<(), String> {
 /// The settings of the demo, short enough to read.
 pub(super) fn settings(mcp: SocketAddr, admin: SocketAddr, backend: SocketAddr) -> String {
     format!(
-        "# Settings of the demo; config/gateway.yaml of the project explains every option.
+        "# Settings of the demo, written anew at each of its starts: copy the file to change it.
+# config/gateway.yaml of the project explains every option.
 listen: {{mcp: \"{mcp}\", admin: \"{admin}\"}}
 issuers:
   - name: people
@@ -143,20 +159,46 @@ log: {{filter: warn}}
 
 /// Three commands to try, ready to paste.
 pub(super) fn try_these(mcp: &str, dir: &Path) -> String {
-    let dir = dir.display();
+    let in_dir = |name: &str| quoted(&dir.join(name).display().to_string());
+    let exe = std::env::current_exe().map_or_else(|_| "loopgate".into(), |exe| quoted(&exe.display().to_string()));
     let call = |user: &str, tool: &str, arguments: &str| {
+        let token = in_dir(&format!("tokens/{user}"));
+        let body = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":\n       \
+             {{\"name\":\"{tool}\",\n        \"arguments\":{arguments}}}}}"
+        );
         format!(
-            "  curl -s {mcp} -H \"Authorization: Bearer $(cat {dir}/tokens/{user})\" -H 'Content-Type: application/json' \\\n    -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\",\"arguments\":{arguments}}}}}'"
+            "  curl -sS -w '\\n' {mcp} \\\n    -H \"Authorization: Bearer $(cat {token})\" \\\n    \
+             -H 'Content-Type: application/json' \\\n    -d '{body}'"
         )
     };
+    let read = call("ada", "loopiq_get_release_certification", "{\"release\":\"backend-v1.0-GCN\"}");
+    let decide = call(
+        "ada",
+        "loopiq_decide_release_certification",
+        "{\"release\":\"backend-v1.0-GCN\",\"decision\":\"certify\",\"reason\":\"all controls pass\"}",
+    );
+    let (audit, key) = (in_dir("audit"), in_dir("keys/audit.pub"));
     format!(
-        "\ntry, in another terminal:\n\n1. ada reads a certification\n{}\n\n2. ada asks for work that people must approve first, and is told who\n{}\n\n3. what was recorded, and that nobody changed it\n  {exe} audit query {dir}/audit && {exe} audit verify {dir}/audit --pub {dir}/keys/audit.pub\n\nCtrl-C stops it.",
-        call("ada", "loopiq_get_release_certification", "{\"release\":\"backend-v1.0-GCN\"}"),
-        call(
-            "ada",
-            "loopiq_decide_release_certification",
-            "{\"release\":\"backend-v1.0-GCN\",\"decision\":\"certify\",\"reason\":\"all controls pass\"}"
-        ),
-        exe = std::env::current_exe().map_or_else(|_| "loopgate".into(), |exe| exe.display().to_string()),
+        "
+try, in another terminal:
+
+1. ada reads a certification
+{read}
+
+2. ada asks for what others must approve first, and is told who
+{decide}
+
+3. what was recorded, and that nobody changed it
+  {exe} audit query {audit} && \\
+  {exe} audit verify {audit} --pub {key}
+
+Ctrl-C stops it."
     )
+}
+
+/// A word as a shell takes it, whatever is in it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':' | '+' | '=' | '@');
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

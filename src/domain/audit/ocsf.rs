@@ -265,7 +265,7 @@ fn status(record: &Record) -> (u64, &'static str) {
             | Stage::Approval(_)
             | Stage::Policy(_)
             | Stage::Config(_),
-            Some(Execution::Executed) | None,
+            Some(Execution::Executed | Execution::Previewed) | None,
         ) => (1, "Success"),
     }
 }

@@ -116,6 +116,8 @@ pub struct Decided<'a> {
 pub enum Execution {
     /// The backend, or the gateway's own tool, did it.
     Executed,
+    /// It was previewed; nothing was changed.
+    Previewed,
     /// It definitely did not happen.
     Failed,
     /// Bytes were sent and no definite answer came.
