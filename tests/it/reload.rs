@@ -93,6 +93,7 @@ async fn a_broken_edit_leaves_the_old_rules_deciding_and_says_so_everywhere_unti
     let allow = "\"allow\": count(reasons) == 0,\n\t\"reasons\": reasons,";
     // Each breaks in another way; the last two are good Rego that would let everything through.
     for (file, from, to, named) in [
+        ("catalog.yaml", "\nbackend: loopiq\n", "\nbackend: loopiq-eu\n", "loopiq-eu"),
         (TENANTS, "name: Nordbank\n  mcp_enabled: true", "name: Nordbank\n  mcp_enabled: [", "data/tenants.yaml"),
         (DECISION, "package loopiq.gateway", "package loopiq.gateway\n\nnonsense(", "decision.rego"),
         ("catalog.yaml", "effect: read", "effect: rad", "catalog.yaml"),
@@ -121,7 +122,7 @@ async fn a_broken_edit_leaves_the_old_rules_deciding_and_says_so_everywhere_unti
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_catalog_edit_takes_effect_and_a_tool_without_a_backend_is_refused() {
+async fn a_catalog_edit_takes_effect() {
     let world = World::new().await;
     world.edit("catalog.yaml", "title: Get a release\n", "title: Show one release\n");
     eventually("the new title", || async {
