@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::Weak;
 
+use loopgate::domain::identity::Principal;
 use loopgate::domain::pdp::EarlierCall;
 use loopgate::pep::ports;
 use serde_json::Value;
@@ -124,7 +125,7 @@ struct Interrupter {
 }
 
 impl ports::Facts for Interrupter {
-    fn recall(&self, _tenant: &str, _user: &str, _workflow: &str) -> Vec<EarlierCall> {
+    fn recall(&self, _tenant: &str, _caller: &Principal, _workflow: &str) -> Vec<EarlierCall> {
         if let Some((who, id)) = self.says.lock().unwrap().take() {
             let bench = self.bench.get().and_then(Weak::upgrade).unwrap();
             let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
@@ -134,7 +135,7 @@ impl ports::Facts for Interrupter {
         Vec::new()
     }
 
-    fn note(&self, _tenant: &str, _user: &str, _workflow: &str, _call: EarlierCall) {}
+    fn note(&self, _tenant: &str, _caller: &Principal, _workflow: &str, _call: EarlierCall) {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
