@@ -105,10 +105,9 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let own = OwnKeys::open(&settings.keys_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new());
-    let door = door::Door::open(listen(&settings)).await.map_err(|fault| AppFault::Listen {
-        name: "listen.mcp",
-        addr: settings.mcp,
-        cause: fault.to_string(),
+    let door = door::Door::open(listen(&settings)).await.map_err(|fault| {
+        let door::DoorError::Bind { addr, source } = fault;
+        AppFault::Listen { name: "listen.mcp", addr, cause: source.to_string() }
     })?;
     let (mcp, admin_addr) = (door.addr(), settings.admin);
     let operators = admin::bind(admin_addr).await.map_err(|cause| AppFault::Listen {

@@ -1,0 +1,19 @@
+//! The program as its users have it: started, asked, stopped and killed; what it says and how it ends.
+//!
+//! One file per promise. Every process is ended with its test, every port is a free one, and every
+//! wait has a deadline and looks at what it waits for.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod harness;
+
+mod demo;
+mod serve;
+mod crash;
+mod check;
+mod doctor;
