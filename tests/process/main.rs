@@ -17,3 +17,8 @@ mod serve;
 mod crash;
 mod check;
 mod doctor;
+mod catalog;
+mod policy;
+mod audit;
+mod token;
+mod help;
