@@ -129,7 +129,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         clock: Arc::clone(&clock),
     };
     started(&journal, &*clock, &settings).await?;
-    watcher.first().await;
+    let seen = watcher.first().await;
     let backends = Backends::new(targets(&settings), pool(&settings), answer_limits(&settings).bytes_max, &metrics);
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
@@ -152,7 +152,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let others = vec![
         task(async move { keys.run(of_keys).await }),
-        task(watcher.run(ready)),
+        task(watcher.run(seen, ready)),
         task(async move {
             if let Err(cause) = operators.serve(vitals).await {
                 error!("the operators' door has closed: {cause}");

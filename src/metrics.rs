@@ -84,7 +84,7 @@ pub struct Metrics {
     pub foreign_records: IntCounter,
     /// Records that could not be kept, by what became of the call.
     pub journal_faults: IntCounterVec,
-    /// Calls whose client hung up after the request had been sent on.
+    /// Calls whose client hung up, or gave up, after the request had been sent on.
     pub carried_to_end: IntCounter,
 }
 
@@ -155,7 +155,7 @@ impl Metrics {
             ),
             carried_to_end: make.counter(
                 "loopgate_carried_to_end_total",
-                "Calls finished and recorded although the client had hung up.",
+                "Calls that had been sent on and were finished and recorded although the client had hung up or given up.",
             ),
             registry,
         }

@@ -64,6 +64,10 @@ pub fn catalog(file: &Path) -> Result<Catalog, Vec<String>> {
 /// What a file looked like, cheaply: enough to know that it should be read again.
 type Stamp = Vec<(PathBuf, u64, Option<SystemTime>)>;
 
+/// What the sources looked like when they were last read.
+#[derive(Debug)]
+pub struct Seen(Stamp);
+
 fn stamp(sources: &Sources) -> Stamp {
     fn walk(path: &Path, depth: usize, out: &mut Stamp) {
         // WHY: metadata follows links, since Kubernetes swaps a link when a ConfigMap changes.
@@ -106,15 +110,18 @@ pub struct Watcher {
 
 impl Watcher {
     /// Loads for the first time. On faults nothing decides and the instance is not ready.
-    pub async fn first(&self) {
+    pub async fn first(&self) -> Seen {
+        // WHY: looked at before it is read, so that a change made meanwhile is seen by the next look.
+        let seen = stamp(&self.sources);
         if let Err(faults) = self.attempt().await {
             self.refuse(&faults).await;
         }
+        Seen(seen)
     }
 
-    /// Looks for changes until `stop` turns true.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut seen = stamp(&self.sources);
+    /// Looks for changes since `seen` until `stop` turns true.
+    pub async fn run(self, seen: Seen, mut stop: watch::Receiver<bool>) {
+        let Seen(mut seen) = seen;
         loop {
             tokio::select! {
                 // Nothing is lost: a load under way is never interrupted, only the wait between looks.

@@ -94,7 +94,7 @@ impl Pep {
     }
 
     /// The record could not be made durable.
-    fn unrecorded(&self, asked: &Asked, outcome: Result<Reply, No>, fault: &str) -> Result<Reply, No> {
+    fn unrecorded(&self, asked: &mut Asked, outcome: Result<Reply, No>, fault: &str) -> Result<Reply, No> {
         error!(request.id = %asked.request_id, "the record of request {} is not durable: {fault}", asked.request_id);
         if asked.best_effort && asked.reach != Reach::Write {
             self.metrics.journal_faults.with_label_values(&["best_effort"]).inc();
@@ -105,6 +105,8 @@ impl Pep {
             return outcome;
         }
         self.metrics.journal_faults.with_label_values(&["unanswered"]).inc();
+        // WHY: which records there are is part of the answer that must not be shown.
+        asked.audit_meta.remove("recordIds");
         let refusal = Refusal::of(Code::AuditUnavailable).detail(fault);
         Err(match asked.reach {
             Reach::Write => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use loopgate::adapters::keys::dev;
+use loopgate::adapters::reload::Sources;
 use loopgate::app;
 use loopgate::config;
 use loopgate::domain::identity::dev::DevClaims;
@@ -278,9 +279,9 @@ impl Site {
         config::load(&self.dir.path().join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults:?}"))
     }
 
-    /// The program that tries bundles.
-    pub(crate) fn checker() -> PathBuf {
-        LOOPGATE.into()
+    /// Where the rules of these settings come from.
+    pub(crate) fn sources(&self) -> Sources {
+        Sources { checker: LOOPGATE.into(), ..app::sources(&self.settings()) }
     }
 }
 

@@ -13,4 +13,13 @@
 
 mod harness;
 mod message;
+mod bench;
 mod deny;
+mod tenancy;
+mod identity;
+mod ids;
+mod writes;
+mod audit;
+mod reload;
+mod stream;
+mod wire;

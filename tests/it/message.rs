@@ -69,7 +69,7 @@ impl Message {
         if !self.meta.is_empty() {
             params.insert("_meta".to_owned(), Value::Object(self.meta.clone()));
         }
-        let mut request = self.http.post(&self.url).header("accept", "application/json");
+        let mut request = self.http.post(&self.url);
         if self.modern {
             request = request.header("MCP-Protocol-Version", MODERN).header("Mcp-Method", &self.method);
             if let Some(name) = params.get("name").and_then(Value::as_str) {
