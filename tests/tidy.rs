@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["pep"],
     &["adapters", "console", "sandbox"],
     &["app"],
+    &["cli::print"],
     &["cli"],
 ];
 

@@ -21,4 +21,5 @@ mod catalog;
 mod policy;
 mod audit;
 mod token;
+mod sandbox;
 mod help;
