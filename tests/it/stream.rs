@@ -71,7 +71,7 @@ async fn a_call_whose_client_hangs_up_after_it_was_sent_on_is_carried_to_its_end
     let world = World::new().await;
     for (nth, streaming) in [false, true].into_iter().enumerate() {
         world.forget().await;
-        world.fault(json!({"method": "POST", "path": "/api/v1/work-items", "kind": "delay", "ms": 400})).await;
+        world.fault(json!({"method": "POST", "path": "/api/v1/work-items", "kind": "delay", "ms": 1500})).await;
         let title = format!("Abandoned-{nth}");
         let mut call = world.write("ada", &title);
         if streaming {

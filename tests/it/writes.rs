@@ -12,9 +12,9 @@ use crate::harness::World;
 const WRITES: &str = "/api/v1/work-items";
 /// The tools that the time limits below are set on.
 const CREATE: &str = "    route: POST /api/v1/work-items\n";
-const CREATE_IN_TIME: &str = "    route: POST /api/v1/work-items\n    timeout: 400ms\n";
+const CREATE_IN_TIME: &str = "    route: POST /api/v1/work-items\n    timeout: 1500ms\n";
 const READ: &str = "    route: GET /api/v1/releases/{release}/certification\n";
-const READ_IN_TIME: &str = "    route: GET /api/v1/releases/{release}/certification\n    timeout: 400ms\n";
+const READ_IN_TIME: &str = "    route: GET /api/v1/releases/{release}/certification\n    timeout: 1500ms\n";
 
 fn outcome(record: &Value) -> &str {
     record["unmapped"]["loopgate"]["execution"]["outcome"].as_str().unwrap_or_default()
