@@ -53,7 +53,7 @@ pub(crate) struct Setup {
 pub(crate) struct World {
     pub(crate) dir: TempDir,
     pub(crate) people: DevIssuer,
-    services: DevIssuer,
+    pub(crate) services: DevIssuer,
     pub(crate) http: reqwest::Client,
     pub(crate) mcp: String,
     pub(crate) admin: String,
@@ -214,6 +214,15 @@ impl World {
         of_request.map(|one| one["unmapped"]["loopgate"]["stage"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// Starts the gateway again, on the files that it left; on other ports.
+    pub(crate) async fn start_again(&mut self) {
+        self.stop_gateway().await;
+        let gateway = app::start_with(load(self.dir.path()), LOOPGATE.into()).await.unwrap();
+        self.mcp = gateway.mcp_url();
+        self.admin = format!("http://{}", gateway.admin);
+        self.gateway = Some(gateway);
+    }
+
     /// Stops the gateway as SIGTERM does and leaves the rest.
     pub(crate) async fn stop_gateway(&mut self) {
         if let Some(gateway) = self.gateway.take() {
@@ -274,13 +283,17 @@ impl Site {
 
     /// The settings, read from the file as `serve` reads them.
     pub(crate) fn settings(&self) -> config::Settings {
-        config::load(&self.dir.path().join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults:?}"))
+        load(self.dir.path())
     }
 
     /// Where the rules of these settings come from.
     pub(crate) fn sources(&self) -> Sources {
         Sources { checker: LOOPGATE.into(), ..app::sources(&self.settings()) }
     }
+}
+
+fn load(dir: &Path) -> config::Settings {
+    config::load(&dir.join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
 fn settings(backend: &str, setup: &Setup) -> String {
