@@ -115,7 +115,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         addr: admin_addr,
         cause: cause.to_string(),
     })?;
-    let resource = settings.public_url.clone().unwrap_or_else(|| format!("http://{mcp}/mcp"));
+    let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
     let keys = Arc::new(issuers(&settings, &resource)?);
     keys.load().await;
@@ -278,6 +278,25 @@ fn open_journal(settings: &Settings, own: &OwnKeys, clock: &Arc<dyn Clock>) -> R
     let clock = Arc::clone(clock);
     journal::Journal::open(of_journal, Arc::new(move || clock.now_ms()))
         .map_err(|fault| AppFault::Journal(fault.to_string()))
+}
+
+/// The URL that tokens must be made for: the public one, or the listener's own.
+#[must_use]
+pub fn resource(settings: &Settings, mcp: SocketAddr) -> String {
+    settings.public_url.clone().unwrap_or_else(|| format!("http://{mcp}/mcp"))
+}
+
+/// What would keep issuers and backends of these settings from being used; reaches for nothing.
+#[must_use]
+pub fn parties(settings: &Settings) -> Vec<String> {
+    let mut faults = Vec::new();
+    faults.extend(issuers(settings, &resource(settings, settings.mcp)).err().map(|fault| fault.to_string()));
+    for backend in &settings.backends {
+        if let config::Propagation::Static { secret_file } = &backend.propagation {
+            faults.extend(secret(secret_file).err().map(|fault| format!("backend `{}`: {fault}", backend.name)));
+        }
+    }
+    faults
 }
 
 /// The settings' issuers, as `adapters::keys` takes them.

@@ -26,15 +26,17 @@ pub struct Args {
     json: bool,
 }
 
-/// Settings first; when they hold, catalog and policies.
+/// Settings first; when they hold, what they name: issuers, credentials, catalog and policies.
 pub async fn run(args: Args) -> ExitCode {
     let settings = match config::load(&args.config) {
         Ok(settings) => settings,
         Err(faults) => return report(&args.config, &faults, args.json),
     };
+    let mut faults = app::parties(&settings);
     let rules = match app::load_rules(&settings).await {
-        Ok(rules) => rules,
-        Err(faults) => {
+        Ok(rules) if faults.is_empty() => rules,
+        loaded => {
+            faults.extend(loaded.err().into_iter().flatten());
             let faults: Vec<Value> = faults.into_iter().map(|message| json!({"message": message})).collect();
             return bad(&faults, args.json);
         }

@@ -90,9 +90,9 @@ async fn rules(settings: &Settings) -> Finding {
 }
 
 async fn issuers(settings: &Settings) -> Vec<Finding> {
-    let keys = match app::issuers(settings, settings.public_url.as_deref().unwrap_or_default()) {
+    let keys = match app::issuers(settings, &app::resource(settings, settings.mcp)) {
         Ok(keys) => keys,
-        Err(fault) => return vec![Finding::wrong("issuers", fault.to_string())],
+        Err(fault) => return vec![Finding::wrong("issuers", fault.to_string().trim_start_matches("issuers: "))],
     };
     keys.load().await;
     keys.health()

@@ -5,16 +5,14 @@
 //! more than start and stop `sandbox`. Called by `main`.
 
 use std::error::Error;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::Value;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
 
 use super::print;
+use crate::app::stop::StopSignal;
 use crate::sandbox;
 use crate::sandbox::SandboxError;
 
@@ -54,15 +52,11 @@ async fn serve(args: Args) -> Result<(), Ending> {
     let store = args.store.map_or(sandbox::Store::Memory, sandbox::Store::File);
     let settings = sandbox::Settings { listen: args.listen, store, trust };
     let running = sandbox::start(settings).await.map_err(|error| Ending::of(&error))?;
-    let unwatchable = |error| Ending { words: format!("cannot watch for signals: {error}"), code: 3 };
-    let mut terminated = signal(SignalKind::terminate()).map_err(unwatchable)?;
+    // Before the line, so that whoever has read it can stop it.
+    let mut signal = StopSignal::listen();
     let line = format!("sandbox LoopIQ listens on http://{0} (API document: http://{0}/openapi.json)", running.addr());
-    // A closed standard output is no reason to stop serving.
-    drop(writeln!(std::io::stdout(), "{line}"));
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(unwatchable)?,
-        _ = terminated.recv() => {}
-    }
+    print::line(&line);
+    signal.told().await;
     running.stop().await;
     Ok(())
 }

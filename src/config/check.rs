@@ -57,7 +57,8 @@ fn structure(text: &str) -> Result<(raw::RawConfig, Vec<ConfigFault>), Vec<Confi
     };
     let mut value: serde_json::Value = match text.trim() {
         "" => serde_json::json!({}),
-        _ => serde_saphyr::from_str(text).map_err(|cause| whole(cause.to_string()))?,
+        _ => serde_saphyr::from_str(text)
+            .map_err(|cause| whole(cause.to_string().trim_start_matches("error: ").into()))?,
     };
     let schema = raw::schema();
     let validator = jsonschema::draft202012::new(&schema).map_err(|cause| whole(cause.to_string()))?;

@@ -59,6 +59,14 @@ fn settings_that_are_not_there_are_named_once() {
 }
 
 #[test]
+fn what_is_no_yaml_is_told_with_its_line() {
+    let home = Home::new(NOWHERE);
+    home.settings(|text| text + "listen: [\n");
+    let said = run(&["check", "--config", &home.config()]).exits(2);
+    assert!(said.err.starts_with(&format!("{}: settings: line ", home.config())), "{said:#?}");
+}
+
+#[test]
 fn what_would_keep_the_rules_from_being_loaded_is_told_with_its_place() {
     let home = Home::with_own_policies(NOWHERE);
     let file = "policies/loopiq/gateway/roles.rego";
@@ -75,4 +83,21 @@ fn a_catalog_that_needs_a_backend_which_is_not_there_is_a_fault() {
     home.settings(|text| text.replace("backends:\n  - url", "backends:\n  - name: other\n    url"));
     let said = run(&["check", "--config", &home.config()]).exits(2);
     assert!(said.err.contains("`loopiq`") && said.err.contains("add a backend of that name"), "{said:?}");
+}
+
+#[test]
+fn secrets_and_rules_that_cannot_be_used_are_told_together() {
+    let home = Home::with_own_policies(NOWHERE);
+    home.settings(|text| {
+        let issuer = "    kind: loopiq\n    algorithms: [HS256]\n    keys: {secret_file: no-secret}";
+        let backend = format!("- url: {NOWHERE}\n    propagation: {{mode: static, secret_file: no-credential}}\n");
+        text.replace("    algorithms: [EdDSA]\n    keys: {file: issuer/dev-issuer.jwks.json}", issuer)
+            .replace(&format!("- url: {NOWHERE}\n"), &backend)
+    });
+    let file = "policies/loopiq/gateway/roles.rego";
+    home.write(file, &(home.read(file) + "\nallow if {\n"));
+    let said = run(&["check", "--config", &home.config()]).exits(2);
+    for words in ["no-secret", "backend `loopiq`", "no-credential", "roles.rego:", "3 faults"] {
+        assert!(said.err.contains(words), "{words}: {said:#?}");
+    }
 }

@@ -55,3 +55,12 @@ fn settings_that_do_not_hold_are_exit_2_in_either_form() {
     let json = run(&["doctor", "--json", "--config", &home.config()]).exits(2).json();
     assert_eq!(json["faults"][0]["path"], "backends[0].url");
 }
+
+#[test]
+fn without_audiences_tokens_are_for_the_gateways_own_address_as_when_it_serves() {
+    let sandbox = Sandbox::start();
+    let home = Home::new(&sandbox.url);
+    home.settings(|text| text.replace("    audiences: [http://127.0.0.1:8080/mcp]\n", ""));
+    let said = run(&["doctor", "--config", &home.config()]).exits(0);
+    assert!(said.out.contains("issuer main"), "{said:#?}");
+}

@@ -86,15 +86,15 @@ const WHAT_MIN: usize = 16;
 
 /// One line per record, under a line per day; a reference is never cut, for it is what `show` takes.
 fn table(rows: &VecDeque<Row>, out: &mut dyn Write) -> Result<(), Stop> {
-    let head = ["TIME", "STAGE", "TENANT", "USER", "RESULT", "REF", "WHAT"].map(str::to_owned);
-    let lines: Vec<[String; 7]> = rows.iter().map(cells).collect();
+    let head = ["TIME", "TENANT", "USER", "RESULT", "REF", "WHAT"].map(str::to_owned);
+    let lines: Vec<[String; 6]> = rows.iter().map(cells).collect();
     let width = |column: usize| {
         let all = lines.iter().chain([&head]).filter_map(|line| line.get(column));
         all.map(|cell| cell.chars().count()).max().unwrap_or_default()
     };
-    let widths: Vec<usize> = (0..6).map(width).collect();
+    let widths: Vec<usize> = (0..5).map(width).collect();
     let room = print::WIDTH.saturating_sub(widths.iter().sum::<usize>() + 2 * widths.len()).max(WHAT_MIN);
-    let padded = |line: &[String; 7]| {
+    let padded = |line: &[String; 6]| {
         let or_none = |cell: &str| if cell.is_empty() { "-".to_owned() } else { cell.to_owned() };
         let mut text = String::new();
         for (cell, width) in line.iter().zip(&widths) {
@@ -117,20 +117,23 @@ fn table(rows: &VecDeque<Row>, out: &mut dyn Write) -> Result<(), Stop> {
     Ok(())
 }
 
-fn cells(row: &Row) -> [String; 7] {
-    // An event has no tool: `policy.activated` is `policy`, and what is that it was activated.
-    let (stage, event) = row.stage().split_once('.').unwrap_or((row.stage(), ""));
+fn cells(row: &Row) -> [String; 6] {
+    let result = match (row.stage(), row.result()) {
+        // A code says that it was denied, and how it was carried out that it is the outcome.
+        ("denied" | "outcome", result) if !result.is_empty() => result,
+        (stage, result) => format!("{stage} {result}").trim_end().to_owned(),
+    };
     let what = match (row.tool(), row.method()) {
-        ("", method) if method == row.stage() => event,
+        // What is no request has no method; its stage says what it is.
+        ("", method) if method == row.stage() => "",
         ("", method) => method,
         (tool, _) => tool,
     };
     [
         time(row.time_ms()).chars().skip(11).take(8).collect(),
-        plain(stage),
         cut(&plain(row.tenant()), TENANT_MAX),
         cut(&plain(row.user()), USER_MAX),
-        plain(&row.result()),
+        plain(&result),
         plain(row.reference()),
         plain(what),
     ]

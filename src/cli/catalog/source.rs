@@ -28,13 +28,13 @@ pub(super) async fn read(place: &str) -> Result<String, CommandFault> {
 
 async fn fetch(url: &str) -> Result<String, String> {
     let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
-    let answer = client.get(url).send().await.map_err(|error| causes(&error))?;
+    let answer = client.get(url).send().await.map_err(|error| causes(&error.without_url()))?;
     if !answer.status().is_success() {
         return Err(format!("the answer is {}", answer.status()));
     }
     let mut answer = answer;
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| causes(&error))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|error| causes(&error.without_url()))? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > BYTES_MAX {
             return Err(format!("it is longer than {BYTES_MAX} bytes"));
