@@ -63,10 +63,7 @@ fn reachable(catalog: &Catalog, sources: &Sources) -> Result<(), Vec<String>> {
         .backends()
         .into_iter()
         .filter(strange)
-        .map(|name| {
-            let file = sources.catalog.display();
-            format!("{file}: tools are put on `{name}`, which is no backend of the settings; add it to `backends`, or name one that is there")
-        })
+        .map(|name| format!("backends: the catalog puts tools on `{name}`; add a backend of that name"))
         .collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
