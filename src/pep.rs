@@ -145,7 +145,7 @@ impl Pep {
         let target = self.target(&standing, arrival, asked, &call)?;
         let ruling = self.decide(&standing, asked, &target); // decide
         let permit = self.permit(&standing, asked, ruling, target)?; // (preview, approve)
-        self.remember(&permit, asked); // remember
+        self.remember(&standing, &permit, asked); // remember
         if arrival.cancel.is_raised() {
             return Err(No::Cancelled);
         }

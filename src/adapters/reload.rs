@@ -37,11 +37,14 @@ pub struct Sources {
     pub policy_dir: PathBuf,
     /// The program that checks a bundle in a child process: this one.
     pub checker: PathBuf,
+    /// Names of the backends that tools may be put on.
+    pub backends: Vec<String>,
 }
 
 /// Reads, checks and compiles; every fault in words for people, each naming its file.
 pub async fn load(sources: &Sources, now_ms: i64) -> Result<Rules, Vec<String>> {
     let catalog = catalog(&sources.catalog)?;
+    reachable(&catalog, sources)?;
     let facts = ToolFacts::of(&catalog);
     let bundle = bundle::load_checked(&sources.checker, &sources.policy_dir, &facts)
         .await
@@ -51,6 +54,21 @@ pub async fn load(sources: &Sources, now_ms: i64) -> Result<Rules, Vec<String>> 
     let (pdp, facts) = compiled.map_err(|cause| vec![format!("the bundle could not be compiled: {cause}")])?;
     let pdp = pdp.map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     Ok(Rules { catalog, facts, pdp, loaded_ms: now_ms })
+}
+
+/// Whether every backend that the catalog puts tools on is one of the settings'.
+fn reachable(catalog: &Catalog, sources: &Sources) -> Result<(), Vec<String>> {
+    let strange = |name: &&str| !sources.backends.iter().any(|known| known == name);
+    let faults: Vec<String> = catalog
+        .backends()
+        .into_iter()
+        .filter(strange)
+        .map(|name| {
+            let file = sources.catalog.display();
+            format!("{file}: tools are put on `{name}`, which is no backend of the settings; add it to `backends`, or name one that is there")
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 /// Reads and checks a catalog file.

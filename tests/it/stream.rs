@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::Weak;
 
+use loopgate::domain::identity::Principal;
 use loopgate::domain::pdp::EarlierCall;
 use loopgate::pep::ports;
 use serde_json::Value;
@@ -70,7 +71,7 @@ async fn a_call_whose_client_hangs_up_after_it_was_sent_on_is_carried_to_its_end
     let world = World::new().await;
     for (nth, streaming) in [false, true].into_iter().enumerate() {
         world.forget().await;
-        world.fault(json!({"method": "POST", "path": "/api/v1/work-items", "kind": "delay", "ms": 400})).await;
+        world.fault(json!({"method": "POST", "path": "/api/v1/work-items", "kind": "delay", "ms": 1500})).await;
         let title = format!("Abandoned-{nth}");
         let mut call = world.write("ada", &title);
         if streaming {
@@ -99,6 +100,21 @@ async fn a_call_whose_client_hangs_up_after_it_was_sent_on_is_carried_to_its_end
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_lets_calls_under_way_be_answered_and_takes_no_new_ones() {
+    let mut world = World::new().await;
+    world.fault(json!({"method": "POST", "path": "/api/v1/work-items", "kind": "delay", "ms": 700})).await;
+    let (call, late) = (world.write("ada", "Under-way"), world.read("ada"));
+    let mut clients = JoinSet::new();
+    clients.spawn(async move { call.send().await });
+    eventually("the request at the backend", || async { (!world.seen().await.is_empty()).then_some(()) }).await;
+    world.stop_gateway().await;
+    assert!(late.request().send().await.is_err(), "the door is closed");
+    let answer = clients.join_next().await.unwrap().unwrap();
+    answer.done();
+    assert_eq!(world.stages(answer.audit()["requestId"].as_str().unwrap()), ["intent", "outcome"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancellation_that_comes_after_sending_stops_nothing() {
     let world = World::new().await;
     world.fault(json!({"method": "POST", "path": "/api/v1/work-items", "kind": "delay", "ms": 400})).await;
@@ -124,7 +140,7 @@ struct Interrupter {
 }
 
 impl ports::Facts for Interrupter {
-    fn recall(&self, _tenant: &str, _user: &str, _workflow: &str) -> Vec<EarlierCall> {
+    fn recall(&self, _tenant: &str, _caller: &Principal, _workflow: &str) -> Vec<EarlierCall> {
         if let Some((who, id)) = self.says.lock().unwrap().take() {
             let bench = self.bench.get().and_then(Weak::upgrade).unwrap();
             let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
@@ -134,7 +150,7 @@ impl ports::Facts for Interrupter {
         Vec::new()
     }
 
-    fn note(&self, _tenant: &str, _user: &str, _workflow: &str, _call: EarlierCall) {}
+    fn note(&self, _tenant: &str, _caller: &Principal, _workflow: &str, _call: EarlierCall) {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
