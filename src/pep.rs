@@ -75,7 +75,7 @@ pub struct Pep {
     pub settings: Settings,
     /// Calls under way.
     pub in_flight: InFlight,
-    /// How often refused credentials are recorded.
+    /// How often refusals of strangers are recorded.
     pub refused: Refused,
 }
 

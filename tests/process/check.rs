@@ -82,7 +82,7 @@ fn a_catalog_that_needs_a_backend_which_is_not_there_is_a_fault() {
     let home = Home::new(NOWHERE);
     home.settings(|text| text.replace("backends:\n  - url", "backends:\n  - name: other\n    url"));
     let said = run(&["check", "--config", &home.config()]).exits(2);
-    assert!(said.err.contains("`loopiq`") && said.err.contains("add it to `backends`"), "{said:?}");
+    assert!(said.err.contains("`loopiq`") && said.err.contains("add a backend of that name"), "{said:?}");
 }
 
 #[test]
