@@ -80,25 +80,14 @@ impl Facts for RecentCalls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::identity::forge::principal;
 
     fn call(tool: &str) -> EarlierCall {
         EarlierCall { tool: tool.into(), arguments: serde_json::Map::new(), record_ids: vec![], at_ms: 1, ok: true }
     }
 
     fn caller(issuer: &str, user: &str) -> Principal {
-        Principal {
-            user: user.into(),
-            issuer: issuer.into(),
-            method: crate::domain::identity::AuthMethod::Oauth,
-            client: None,
-            tenants: vec![],
-            active_tenant: None,
-            roles: vec![],
-            teams: std::collections::BTreeMap::new(),
-            permissions: vec![],
-            scopes: vec![],
-            expires_at: 0,
-        }
+        principal(issuer, user, "org_a")
     }
 
     #[test]

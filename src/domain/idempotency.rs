@@ -128,35 +128,13 @@ impl Deed<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::collections::BTreeSet;
 
     use super::*;
     use crate::domain::catalog::BUILT_IN;
     use crate::domain::catalog::Catalog;
-    use crate::domain::identity::AuthMethod;
-    use crate::domain::identity::Principal;
-    use crate::domain::identity::resolve_tenant;
-
-    fn principal(issuer: &str, user: &str, tenant: &str) -> Principal {
-        Principal {
-            user: user.to_owned(),
-            issuer: issuer.to_owned(),
-            method: AuthMethod::Oauth,
-            client: None,
-            tenants: vec![tenant.to_owned()],
-            active_tenant: None,
-            roles: Vec::new(),
-            teams: BTreeMap::new(),
-            permissions: Vec::new(),
-            scopes: Vec::new(),
-            expires_at: 0,
-        }
-    }
-
-    fn tenant(name: &str) -> Tenant {
-        resolve_tenant(&principal("i", "ada", name), None, None).unwrap()
-    }
+    use crate::domain::identity::forge::principal;
+    use crate::domain::identity::forge::tenant;
 
     fn arguments(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap()
