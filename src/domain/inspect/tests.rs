@@ -140,6 +140,52 @@ fn a_foreign_tenant_outside_the_declared_places_withholds_too() {
 }
 
 #[test]
+fn a_foreign_record_is_known_by_whatever_name_its_tenant_has() {
+    let foreign = [
+        json!({"Tenant": "org_nordbank"}),
+        json!({"TENANT_ID": "org_nordbank"}),
+        json!({"tenantId": "org_nordbank"}),
+        json!({"tenant-id": "org_nordbank"}),
+        json!({"tenantKey": "org_nordbank"}),
+        json!({"tenants": ["org_gcn", "org_nordbank"]}),
+        json!({"tenantIds": [["org_nordbank"]]}),
+        json!({"tenant": {"id": "org_nordbank", "name": "Nordbank"}}),
+        json!({"tenant": {"Key": "org_nordbank"}}),
+        json!({"tenants": [{"id": "org_gcn"}, {"id": "org_nordbank"}]}),
+        json!({"org": "org_nordbank"}),
+        json!({"org": {"id": "org_nordbank"}}),
+        json!({"orgId": "org_nordbank"}),
+        json!({"ORG_ID": "org_nordbank"}),
+        json!({"organisationId": "org_nordbank"}),
+        json!({"organization_id": "org_nordbank"}),
+    ];
+    for related in foreign {
+        let answer = json!({"id": "x", "tenant": "org_gcn", "related": [related]});
+        let refusal = look("loopiq_get_release", &answer, &[]).unwrap_err();
+        assert_eq!(refusal.code, Code::ResponseWithheld, "{answer}");
+        assert!(!refusal.to_string().contains("nordbank"), "{refusal}");
+        // A tool that declares no tenants is no way around.
+        let bare = json!({"related": related});
+        let of_analytics = look("loopiq_get_certification_analytics", &bare, &[]);
+        assert_eq!(code(of_analytics), Code::ResponseWithheld, "{bare}");
+    }
+}
+
+#[test]
+fn what_only_sounds_like_a_tenant_withholds_nothing() {
+    let own = json!({
+        "id": "x", "tenant": "org_gcn", "tenantId": "org_gcn", "TENANT_IDS": ["org_gcn"], "orgId": "org_gcn",
+        "related": [
+            {"tenant": {"id": "org_gcn", "name": "Global Card Network"}}, {"tenant": null}, {"tenantId": null},
+            {"tenantName": "Global Card Network", "tenantStatus": "active", "tenantCount": 1, "tenantRoleId": "r1"},
+            {"org": "Global Card Network", "organisation": "Audit", "organization": "iso.org", "origin": "git"},
+            {"tenantSettings": {"id": "settings-1"}, "tenancy": "shared", "note": "org_nordbank"},
+        ],
+    });
+    look("loopiq_get_release", &own, &[]).unwrap_or_else(|refusal| panic!("{refusal}"));
+}
+
+#[test]
 fn what_cannot_be_read_in_full_is_not_shown() {
     let tenant = tenant();
     let read = |body: &[u8], content_type, limits: &Limits| {
