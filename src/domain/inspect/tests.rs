@@ -284,13 +284,13 @@ fn record_ids_are_picked_once_each_and_bounded() {
 fn a_backends_no_becomes_a_refusal_with_its_reason() {
     let read = tool("loopiq_get_release");
     let body = br#"{"error":{"code":"release_not_found","message":"no release \u202e`x`\u0000 here"}}"#;
-    let refusal = judge(read, 404, None, body).unwrap_err();
+    let refusal = judge(read, 422, None, body).unwrap_err();
     assert_eq!(refusal.code, Code::BackendRejected);
     assert_eq!(
         (refusal.reasons[0].code.as_str(), refusal.reasons[0].message.as_str()),
         ("release_not_found", "no release `x` here")
     );
-    assert_eq!((refusal.data.get("status"), refusal.retryable), (Some(&json!(404)), false));
+    assert_eq!((refusal.data.get("status"), refusal.retryable), (Some(&json!(422)), false));
 
     for (status, expected) in [
         (400, "invalid_request"),
@@ -320,6 +320,28 @@ fn a_backends_no_becomes_a_refusal_with_its_reason() {
     let long = serde_json::to_vec(&json!({"error": {"code": "x".repeat(65), "message": "m".repeat(10_000)}})).unwrap();
     let refusal = judge(read, 409, None, &long).unwrap_err();
     assert_eq!((refusal.reasons[0].code.as_str(), refusal.reasons[0].message.chars().count()), ("conflict", 501));
+}
+
+#[test]
+fn a_no_about_somebody_elses_record_is_told_in_the_gateways_own_words() {
+    let told = |status: u16, body: &Value| {
+        judge(tool("loopiq_get_release"), status, None, body.to_string().as_bytes()).unwrap_err()
+    };
+    let telling = "release R-7 is Nordbank's (org_nordbank)";
+    for body in [
+        json!({"error": {"code": "not_yours", "message": telling}}),
+        json!({"error": {"code": "not_yours"}, "detail": telling}),
+    ] {
+        for status in [401, 402, 403, 404, 405, 410, 413, 418, 423, 428, 429, 451] {
+            let refusal = told(status, &body);
+            let said = format!("{refusal} {} {:?} {:?}", refusal.words(), refusal.reasons, refusal.data);
+            assert!(!said.to_lowercase().contains("nordbank"), "{status}: {said}");
+            assert!(status == 401 || refusal.reasons[0].code == "not_yours", "{status}: {said}");
+        }
+        for status in [400, 409, 412, 422] {
+            assert_eq!(told(status, &body).reasons[0].message, telling, "{status}: about the caller's own request");
+        }
+    }
 }
 
 #[test]
