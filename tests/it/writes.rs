@@ -101,7 +101,7 @@ async fn a_definite_no_of_the_backend_is_told_with_its_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_backend_leaves_a_write_unknown_and_a_read_failed() {
     let world = World::new().await;
-    for status in [500, 502, 503] {
+    for status in [500, 502, 503, 408] {
         world.fault(json!({"method": "POST", "path": WRITES, "kind": "status", "status": status})).await;
         let write = world.write("ada", "Lost-in-a-failure").send().await;
         write.is_refused("execution_unknown");
@@ -110,10 +110,10 @@ async fn a_failing_backend_leaves_a_write_unknown_and_a_read_failed() {
         assert_eq!((outcome(&record), &record["status"]), ("unknown", &json!("Unknown")), "{record}");
         world.fault(json!({"method": "GET", "path": "/api/v1/releases", "kind": "status", "status": status})).await;
         let read = world.read("ada").send().await;
-        read.is_refused("backend_failed");
+        read.is_refused(if status == 408 { "backend_rejected" } else { "backend_failed" });
         assert_eq!(outcome(&world.record(read.audit())), "failed");
     }
-    assert_eq!(world.seen().await.len(), 6, "none was sent twice");
+    assert_eq!(world.seen().await.len(), 8, "none was sent twice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -355,6 +355,11 @@ fn a_call_may_be_repeated_only_when_that_is_safe() {
     );
     assert_eq!(judged(read, 429, Some("99999999999999999")).data.get("retryAfterMs"), Some(&json!(3_600_000)));
     assert_eq!(judged(read, 503, Some("Wed, 21 Oct 2026 07:28:00 GMT")).data.get("retryAfterMs"), None);
+    // A server that gave up waiting may have begun all the same.
+    assert_eq!((judged(read, 408, None).code, judged(read, 408, None).retryable), (Code::BackendRejected, true));
+    let gave_up = judged(write, 408, Some("3"));
+    assert_eq!((gave_up.code, gave_up.retryable), (Code::BackendFailed, false));
+    assert!(gave_up.next.contains("not known") && !gave_up.next.contains("call again"), "{}", gave_up.next);
     for status in [100, 301, 307, 401, 500, 502, 503, 599] {
         let (of_read, of_write) = (judged(read, status, None), judged(write, status, None));
         assert_eq!((of_read.code, of_read.retryable), (Code::BackendFailed, true), "{status}");

@@ -26,6 +26,7 @@ const RETRY_AFTER_S_MAX: u64 = 3_600;
 pub(super) fn judge(tool: &Tool, status: u16, retry_after: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
     match status {
         200..=299 => Ok(()),
+        408 if tool.writes() => Err(wait(failed(tool, status, "LoopIQ gave up waiting"), retry_after)),
         401 => Err(failed(tool, status, "LoopIQ refused the gateway's own credential")),
         400..=499 => Err(rejected(status, retry_after, body)),
         300..=399 => Err(failed(tool, status, "LoopIQ redirects, which is never followed")),
