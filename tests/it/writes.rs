@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use crate::harness::RELEASE;
 use crate::harness::Setup;
@@ -201,6 +202,34 @@ async fn a_backend_that_cannot_be_reached_was_sent_nothing() {
     }
     // What needs no backend goes on.
     world.call("ada", "loopiq_get_tenant_context", json!({})).send().await.done();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_a_101_is_no_answer_to_a_call() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = format!("http://{}", listener.local_addr().unwrap());
+    let world = World::with(Setup { backend: Some(backend), ..Setup::default() }).await;
+    let body = json!({"id": "WI-1", "tenant": "org_gcn"}).to_string();
+    let forged = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let switching = async {
+        let mut open = Vec::new();
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.readable().await.unwrap();
+            connection.write_all(forged.as_bytes()).await.unwrap();
+            open.push(connection);
+        }
+    };
+    let (read, write) = tokio::select! {
+        () = switching => unreachable!("it goes on for ever"),
+        answers = async { (world.read("ada").send().await, world.write("ada", "Switched").send().await) } => answers,
+    };
+    read.is_refused("backend_failed");
+    write.is_refused("execution_unknown");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
