@@ -229,6 +229,8 @@ impl Exchange<'_> {
         loop {
             session.read_response_header().await.map_err(|cause| cause.to_string())?;
             match session.response_header() {
+                // WHY: what follows a 101 is another protocol's, and none was asked for.
+                Some(head) if head.status.as_u16() == 101 => return Err("the backend switched protocols".into()),
                 Some(head) if head.status.is_informational() => {}
                 Some(_) => return Ok(()),
                 None => return Err("no response head".into()),

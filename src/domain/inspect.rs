@@ -15,6 +15,7 @@ use crate::domain::catalog::Tool;
 use crate::domain::catalog::pointer::Pointer;
 use crate::domain::catalog::text::plain;
 use crate::domain::identity::Tenant;
+use crate::domain::identity::is_tenant_id;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Refusal;
 
@@ -140,24 +141,51 @@ fn same_tenant(value: &Value, tool: &Tool, tenant: &Tenant) -> Result<(), Refusa
         return withheld("nothing in the answer says whose it is".to_owned());
     }
     // WHY: a backend that starts to nest records elsewhere must not get around the declared places.
-    for name in
-        pointers.iter().filter_map(Pointer::last_member).filter(|name| name.to_ascii_lowercase().contains("tenant"))
-    {
-        if mentions_other(value, name, tenant.as_str()) {
-            return withheld(format!("a `{name}` outside the declared places is another tenant's"));
-        }
+    let names: Vec<String> = pointers.iter().filter_map(Pointer::last_member).map(bare).collect();
+    let declared = |name: &str| name.contains("tenant") && names.iter().any(|known| known == name);
+    if let Some(name) = mentions_other(value, &|name| declared(name) || names_a_tenant(name), tenant.as_str()) {
+        return withheld(format!("a `{name}` outside the declared places is another tenant's"));
     }
     Ok(())
 }
 
-/// Whether any member of this name holds another text.
-fn mentions_other(value: &Value, name: &str, tenant: &str) -> bool {
+/// A member's name as it is compared: `tenant_id`, `Tenant-ID` and `tenantId` are one.
+fn bare(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Whether a member of this bare name says whose a record is. WHY not every name with `tenant` in it:
+/// `tenantName` and `tenantStatus` of the caller's own records differ from the tenant's id.
+fn names_a_tenant(name: &str) -> bool {
+    let is_id = |rest: &str| matches!(rest, "" | "id" | "key" | "ref" | "uuid" | "code" | "slug");
+    name.strip_prefix("tenant").is_some_and(|rest| is_id(rest.strip_suffix('s').unwrap_or(rest)))
+        || matches!(name, "org" | "orgid" | "organisationid" | "organizationid")
+}
+
+/// The bare name of a member, at any depth, that says whose a record is and holds another tenant's id.
+fn mentions_other(value: &Value, speaks: &dyn Fn(&str) -> bool, tenant: &str) -> Option<String> {
     match value {
-        Value::Object(members) => members.iter().any(|(key, member)| {
-            (key == name && member.as_str().is_some_and(|text| text != tenant)) || mentions_other(member, name, tenant)
+        Value::Object(members) => members.iter().find_map(|(key, member)| {
+            let name = bare(key);
+            // WHY: `org` is also what people call a company by its name, which is no id.
+            let is_id = |text: &str| name != "org" || is_tenant_id(text);
+            let is_foreign = speaks(&name) && is_other(member, &is_id, tenant);
+            if is_foreign { Some(name) } else { mentions_other(member, speaks, tenant) }
         }),
-        Value::Array(items) => items.iter().any(|item| mentions_other(item, name, tenant)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Array(items) => items.iter().find_map(|item| mentions_other(item, speaks, tenant)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+/// Whether the value of such a member is another tenant: its id, a record with its id, or a list of either.
+fn is_other(value: &Value, is_id: &dyn Fn(&str) -> bool, tenant: &str) -> bool {
+    match value {
+        Value::String(text) => text != tenant && is_id(text),
+        Value::Array(items) => items.iter().any(|item| is_other(item, is_id, tenant)),
+        Value::Object(members) => members.iter().any(|(key, member)| {
+            matches!(bare(key).as_str(), "id" | "key") && member.as_str().is_some_and(|text| text != tenant)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -334,8 +334,8 @@ fn judge(answer: &BackendAnswer, permit: &Permit<Action>, asked: &mut Asked) -> 
     else {
         return Ok(());
     };
-    // WHY: a 5xx may come from before or after the commit; only a 4xx is a definite no.
-    if may_write(permit) && answer.status >= 500 {
+    // WHY: a 5xx or a 408 may come from before or after the commit; only another 4xx is a definite no.
+    if may_write(permit) && (answer.status >= 500 || answer.status == 408) {
         return Err(unknown(&permit.action().tool, asked, Some(answer.status), &refusal.detail));
     }
     note(asked, Execution::Failed, Some(answer.status), answer.body.len(), Vec::new());

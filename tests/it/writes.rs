@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use crate::harness::RELEASE;
 use crate::harness::Setup;
@@ -108,7 +109,7 @@ async fn a_definite_no_of_the_backend_is_told_with_its_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_backend_leaves_a_write_unknown_and_a_read_failed() {
     let world = World::new().await;
-    for status in [500, 502, 503] {
+    for status in [500, 502, 503, 408] {
         world.fault(json!({"method": "POST", "path": WRITES, "kind": "status", "status": status})).await;
         let write = world.write("ada", "Lost-in-a-failure").send().await;
         write.is_refused("execution_unknown");
@@ -117,10 +118,10 @@ async fn a_failing_backend_leaves_a_write_unknown_and_a_read_failed() {
         assert_eq!((outcome(&record), &record["status"]), ("unknown", &json!("Unknown")), "{record}");
         world.fault(json!({"method": "GET", "path": "/api/v1/releases", "kind": "status", "status": status})).await;
         let read = world.read("ada").send().await;
-        read.is_refused("backend_failed");
+        read.is_refused(if status == 408 { "backend_rejected" } else { "backend_failed" });
         assert_eq!(outcome(&world.record(read.audit())), "failed");
     }
-    assert_eq!(world.seen().await.len(), 6, "none was sent twice");
+    assert_eq!(world.seen().await.len(), 8, "none was sent twice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -208,6 +209,34 @@ async fn a_backend_that_cannot_be_reached_was_sent_nothing() {
     }
     // What needs no backend goes on.
     world.call("ada", "loopiq_get_tenant_context", json!({})).send().await.done();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_a_101_is_no_answer_to_a_call() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = format!("http://{}", listener.local_addr().unwrap());
+    let world = World::with(Setup { backend: Some(backend), ..Setup::default() }).await;
+    let body = json!({"id": "WI-1", "tenant": "org_gcn"}).to_string();
+    let forged = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let switching = async {
+        let mut open = Vec::new();
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.readable().await.unwrap();
+            connection.write_all(forged.as_bytes()).await.unwrap();
+            open.push(connection);
+        }
+    };
+    let (read, write) = tokio::select! {
+        () = switching => unreachable!("it goes on for ever"),
+        answers = async { (world.read("ada").send().await, world.write("ada", "Switched").send().await) } => answers,
+    };
+    read.is_refused("backend_failed");
+    write.is_refused("execution_unknown");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -223,6 +223,9 @@ fn seconds(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<i6
 fn principal(settings: &IssuerSettings, claims: &Map<String, Value>) -> Result<Principal, AuthFault> {
     let map = &settings.claims;
     let user = text(claim(claims, &map.user), "user")?.ok_or(AuthFault::MissingClaim("user"))?;
+    if user.trim() != user || user.chars().any(is_unseen) {
+        return Err(AuthFault::BadClaim("user"));
+    }
     let tenants = tenants(claim(claims, &map.tenants))?;
     if !settings.tenants_allowed.is_empty() && !tenants.iter().all(|tenant| settings.tenants_allowed.contains(tenant)) {
         return Err(AuthFault::TenantNotAllowed { issuer: settings.name.clone() });
@@ -261,6 +264,37 @@ fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 
 fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+/// Characters that show nothing, or reorder what is shown: two users must not look like one.
+///
+/// The default-ignorable code points of Unicode, its format characters, separators of lines and
+/// paragraphs, and what has no meaning of its own (private use, noncharacters).
+fn is_unseen(c: char) -> bool {
+    matches!(
+        u32::from(c),
+        0xAD | 0x34F
+            | 0x600..=0x605
+            | 0x61C
+            | 0x6DD
+            | 0x70F
+            | 0x115F..=0x1160
+            | 0x17B4..=0x17B5
+            | 0x180B..=0x180F
+            | 0x200B..=0x200F
+            | 0x2028..=0x202E
+            | 0x2060..=0x206F
+            | 0x3164
+            | 0xE000..=0xF8FF
+            | 0xFDD0..=0xFDEF
+            | 0xFE00..=0xFE0F
+            | 0xFEFF
+            | 0xFFA0
+            | 0xFFF0..=0xFFFB
+            | 0x1BCA0..=0x1BCA3
+            | 0x1D173..=0x1D17A
+            | 0xE0000..
+    )
 }
 
 fn text(value: Option<&Value>, field: &'static str) -> Result<Option<String>, AuthFault> {

@@ -123,6 +123,52 @@ fn a_foreign_tenant_outside_the_declared_places_withholds_too() {
 }
 
 #[test]
+fn a_foreign_record_is_known_by_whatever_name_its_tenant_has() {
+    let foreign = [
+        json!({"Tenant": "org_nordbank"}),
+        json!({"TENANT_ID": "org_nordbank"}),
+        json!({"tenantId": "org_nordbank"}),
+        json!({"tenant-id": "org_nordbank"}),
+        json!({"tenantKey": "org_nordbank"}),
+        json!({"tenants": ["org_gcn", "org_nordbank"]}),
+        json!({"tenantIds": [["org_nordbank"]]}),
+        json!({"tenant": {"id": "org_nordbank", "name": "Nordbank"}}),
+        json!({"tenant": {"Key": "org_nordbank"}}),
+        json!({"tenants": [{"id": "org_gcn"}, {"id": "org_nordbank"}]}),
+        json!({"org": "org_nordbank"}),
+        json!({"org": {"id": "org_nordbank"}}),
+        json!({"orgId": "org_nordbank"}),
+        json!({"ORG_ID": "org_nordbank"}),
+        json!({"organisationId": "org_nordbank"}),
+        json!({"organization_id": "org_nordbank"}),
+    ];
+    for related in foreign {
+        let answer = json!({"id": "x", "tenant": "org_gcn", "related": [related]});
+        let refusal = look("loopiq_get_release", &answer, &[]).unwrap_err();
+        assert_eq!(refusal.code, Code::ResponseWithheld, "{answer}");
+        assert!(!refusal.to_string().contains("nordbank"), "{refusal}");
+        // A tool that declares no tenants is no way around.
+        let bare = json!({"related": related});
+        let of_analytics = look("loopiq_get_certification_analytics", &bare, &[]);
+        assert_eq!(code(of_analytics), Code::ResponseWithheld, "{bare}");
+    }
+}
+
+#[test]
+fn what_only_sounds_like_a_tenant_withholds_nothing() {
+    let own = json!({
+        "id": "x", "tenant": "org_gcn", "tenantId": "org_gcn", "TENANT_IDS": ["org_gcn"], "orgId": "org_gcn",
+        "related": [
+            {"tenant": {"id": "org_gcn", "name": "Global Card Network"}}, {"tenant": null}, {"tenantId": null},
+            {"tenantName": "Global Card Network", "tenantStatus": "active", "tenantCount": 1, "tenantRoleId": "r1"},
+            {"org": "Global Card Network", "organisation": "Audit", "organization": "iso.org", "origin": "git"},
+            {"tenantSettings": {"id": "settings-1"}, "tenancy": "shared", "note": "org_nordbank"},
+        ],
+    });
+    look("loopiq_get_release", &own, &[]).unwrap_or_else(|refusal| panic!("{refusal}"));
+}
+
+#[test]
 fn what_cannot_be_read_in_full_is_not_shown() {
     let tenant = tenant();
     let read = |body: &[u8], content_type, limits: &Limits| {
@@ -221,13 +267,13 @@ fn record_ids_are_picked_once_each_and_bounded() {
 fn a_backends_no_becomes_a_refusal_with_its_reason() {
     let read = tool("loopiq_get_release");
     let body = br#"{"error":{"code":"release_not_found","message":"no release \u202e`x`\u0000 here"}}"#;
-    let refusal = judge(read, 404, None, body).unwrap_err();
+    let refusal = judge(read, 422, None, body).unwrap_err();
     assert_eq!(refusal.code, Code::BackendRejected);
     assert_eq!(
         (refusal.reasons[0].code.as_str(), refusal.reasons[0].message.as_str()),
         ("release_not_found", "no release `x` here")
     );
-    assert_eq!((refusal.data.get("status"), refusal.retryable), (Some(&json!(404)), false));
+    assert_eq!((refusal.data.get("status"), refusal.retryable), (Some(&json!(422)), false));
 
     for (status, expected) in [
         (400, "invalid_request"),
@@ -260,6 +306,28 @@ fn a_backends_no_becomes_a_refusal_with_its_reason() {
 }
 
 #[test]
+fn a_no_about_somebody_elses_record_is_told_in_the_gateways_own_words() {
+    let told = |status: u16, body: &Value| {
+        judge(tool("loopiq_get_release"), status, None, body.to_string().as_bytes()).unwrap_err()
+    };
+    let telling = "release R-7 is Nordbank's (org_nordbank)";
+    for body in [
+        json!({"error": {"code": "not_yours", "message": telling}}),
+        json!({"error": {"code": "not_yours"}, "detail": telling}),
+    ] {
+        for status in [401, 402, 403, 404, 405, 410, 413, 418, 423, 428, 429, 451] {
+            let refusal = told(status, &body);
+            let said = format!("{refusal} {} {:?} {:?}", refusal.words(), refusal.reasons, refusal.data);
+            assert!(!said.to_lowercase().contains("nordbank"), "{status}: {said}");
+            assert!(status == 401 || refusal.reasons[0].code == "not_yours", "{status}: {said}");
+        }
+        for status in [400, 409, 412, 422] {
+            assert_eq!(told(status, &body).reasons[0].message, telling, "{status}: about the caller's own request");
+        }
+    }
+}
+
+#[test]
 fn a_call_may_be_repeated_only_when_that_is_safe() {
     let (read, write) = (tool("loopiq_get_release"), tool("loopiq_create_work_item"));
     let judged = |tool, status, retry_after| judge(tool, status, retry_after, b"").unwrap_err();
@@ -270,6 +338,11 @@ fn a_call_may_be_repeated_only_when_that_is_safe() {
     );
     assert_eq!(judged(read, 429, Some("99999999999999999")).data.get("retryAfterMs"), Some(&json!(3_600_000)));
     assert_eq!(judged(read, 503, Some("Wed, 21 Oct 2026 07:28:00 GMT")).data.get("retryAfterMs"), None);
+    // A server that gave up waiting may have begun all the same.
+    assert_eq!((judged(read, 408, None).code, judged(read, 408, None).retryable), (Code::BackendRejected, true));
+    let gave_up = judged(write, 408, Some("3"));
+    assert_eq!((gave_up.code, gave_up.retryable), (Code::BackendFailed, false));
+    assert!(gave_up.next.contains("not known") && !gave_up.next.contains("call again"), "{}", gave_up.next);
     for status in [100, 301, 307, 401, 500, 502, 503, 599] {
         let (of_read, of_write) = (judged(read, status, None), judged(write, status, None));
         assert_eq!((of_read.code, of_read.retryable), (Code::BackendFailed, true), "{status}");

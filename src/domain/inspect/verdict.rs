@@ -1,8 +1,9 @@
 //! A backend's status to the gateway's answer.
 //!
-//! Promises: 2xx passes; 4xx is the backend's no, in its words, cleaned; everything else is the
-//! backend's failure, whose cause only operators see; redirects are never followed. A write whose
-//! outcome nobody knows is never called retryable. Called by [`super::judge`].
+//! Promises: 2xx passes; 4xx is the backend's no, in its words, cleaned, where they are about the
+//! caller's own request; everything else is the backend's failure, whose cause only operators see;
+//! redirects are never followed. A write whose outcome nobody knows is never called retryable.
+//! Called by [`super::judge`].
 
 use serde_json::Value;
 
@@ -25,6 +26,7 @@ const RETRY_AFTER_S_MAX: u64 = 3_600;
 pub(super) fn judge(tool: &Tool, status: u16, retry_after: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
     match status {
         200..=299 => Ok(()),
+        408 if tool.writes() => Err(wait(failed(tool, status, "LoopIQ gave up waiting"), retry_after)),
         401 => Err(failed(tool, status, "LoopIQ refused the gateway's own credential")),
         400..=499 => Err(rejected(status, retry_after, body)),
         300..=399 => Err(failed(tool, status, "LoopIQ redirects, which is never followed")),
@@ -36,8 +38,11 @@ fn rejected(status: u16, retry_after: Option<&str>, body: &[u8]) -> Refusal {
     let told = canonical::parse(body, &LIMITS).ok();
     let text = |pointer: &str| told.as_ref().and_then(|told| told.pointer(pointer)).and_then(Value::as_str);
     let code = text("/error/code").and_then(proper_code).unwrap_or_else(|| general(status).to_owned());
-    let message = text("/error/message").or_else(|| text("/detail")).map(|text| plain(text, MESSAGE_CHARS_MAX));
-    let message = message.filter(|message| !message.is_empty()).unwrap_or_else(|| format!("LoopIQ answered {status}"));
+    let message = text("/error/message").or_else(|| text("/detail")).filter(|_| is_about_the_request(status));
+    let message = message
+        .map(|text| plain(text, MESSAGE_CHARS_MAX))
+        .filter(|message| !message.is_empty())
+        .unwrap_or_else(|| format!("LoopIQ answered {status}"));
     let next = next_step(status);
     let mut refusal = Refusal::of(Code::BackendRejected)
         .with_reasons(vec![Reason::new(&code, message, next)])
@@ -45,6 +50,12 @@ fn rejected(status: u16, retry_after: Option<&str>, body: &[u8]) -> Refusal {
         .detail(format!("LoopIQ answered {status} `{code}`"));
     refusal.retryable = matches!(status, 408 | 425 | 429);
     if refusal.retryable { wait(refusal, retry_after) } else { refusal }
+}
+
+/// Whether the backend's words are about what the caller sent. WHY: a 403, a 404 and their like speak of
+/// records, and may say whose they are.
+const fn is_about_the_request(status: u16) -> bool {
+    matches!(status, 400 | 409 | 412 | 422)
 }
 
 /// INVARIANT: after these statuses a write may have happened.
@@ -97,10 +108,10 @@ fn general(status: u16) -> &'static str {
 
 fn next_step(status: u16) -> &'static str {
     match status {
-        403 => "ask LoopIQ's administrator for the right named",
+        403 => "ask LoopIQ's administrator for the right to do this",
         404 | 410 => "check the id: search for the record in this tenant",
         409 | 412 | 423 | 428 => "read the record again and base the call on what it says now",
         408 | 425 | 429 => "wait and call again",
-        _ => "read LoopIQ's reason and correct the call",
+        _ => "read the reason and correct the call",
     }
 }

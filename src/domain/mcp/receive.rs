@@ -40,14 +40,15 @@ impl DoorRules {
     #[must_use]
     pub fn allows_origin(&self, origin: &str) -> bool {
         let listed = self.allowed_origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin));
-        let local = || origin.split_once("://").is_some_and(|(_, authority)| is_loopback(host_name(authority)));
-        listed || (self.loopback && local())
+        let web = |scheme: &str| ["http", "https"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
+        let authority = origin.split_once("://").filter(|(scheme, _)| web(scheme)).map(|(_, authority)| authority);
+        listed || (self.loopback && authority.and_then(host_name).is_some_and(is_loopback))
     }
 
     /// Whether this `Host` names us.
     #[must_use]
     pub fn allows_host(&self, host: &str) -> bool {
-        let name = host_name(host);
+        let Some(name) = host_name(host) else { return false };
         let listed = self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
         listed || if self.loopback { is_loopback(name) } else { self.allowed_hosts.is_empty() }
     }
@@ -112,12 +113,18 @@ fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(400, INVALID_REQUEST, message)
 }
 
-/// The name in `name`, `name:port`, `[v6]` or `[v6]:port`.
-fn host_name(authority: &str) -> &str {
-    match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or(rest, |(name, _)| name),
-        None => authority.split_once(':').map_or(authority, |(name, _)| name),
-    }
+/// The name in `name`, `name:port`, `[v6]` or `[v6]:port`; none when it is anything else.
+fn host_name(authority: &str) -> Option<&str> {
+    let (name, rest) = match authority.strip_prefix('[') {
+        Some(bracketed) => {
+            let (name, rest) = bracketed.split_once(']')?;
+            name.parse::<std::net::Ipv6Addr>().ok()?;
+            (name, rest)
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let has_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    (rest.is_empty() || rest.strip_prefix(':').is_some_and(has_port)).then_some(name)
 }
 
 fn is_loopback(name: &str) -> bool {

@@ -105,6 +105,35 @@ fn row_1_a_foreign_page_or_a_rebound_name_is_refused_with_403() {
 }
 
 #[test]
+fn what_only_begins_like_this_machine_is_not_this_machine() {
+    let rules = DoorRules { loopback: true, ..DoorRules::default() };
+    for host in [
+        "[::1]evil.com",
+        "[::1]:80:evil",
+        "[::1]:",
+        "[::1",
+        "::1",
+        "[localhost]",
+        "[127.0.0.1]:80",
+        "127.0.0.1:80:evil",
+        "localhost:evil",
+        "localhost:1@evil.com",
+        "localhost/evil",
+    ] {
+        assert!(!rules.allows_host(host), "{host}");
+        assert!(!rules.allows_origin(&format!("http://{host}")), "{host}");
+    }
+    for origin in
+        ["file://localhost", "ftp://127.0.0.1", "chrome-extension://localhost", "localhost", "x http://localhost"]
+    {
+        assert!(!rules.allows_origin(origin), "{origin}");
+    }
+    for origin in ["http://[::1]:3000", "https://[::1]", "HTTPS://localhost:1"] {
+        assert!(rules.allows_origin(origin), "{origin}");
+    }
+}
+
+#[test]
 fn row_2_only_post_is_served() {
     let rules = DoorRules { loopback: true, ..DoorRules::default() };
     for method in ["GET", "DELETE", "PUT", "HEAD", "post", "OPTIONS"] {
