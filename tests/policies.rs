@@ -128,6 +128,7 @@ fn input(caller: &Caller, tool: &ToolFacts, arguments: &Value, workflow: &str) -
 fn callers() -> Vec<Caller> {
     let caller = |tenant: &str, roles: &[&str], method| Caller {
         user: "svc-pipeline".to_owned(),
+        issuer: "https://issuer.example".to_owned(),
         tenant: tenant.to_owned(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         teams: BTreeMap::from([("payments".to_owned(), vec!["lead".to_owned()])]),
