@@ -294,6 +294,7 @@ pub(super) fn input(phase: Phase, standing: &Standing, asked: &Asked) -> Input {
         phase,
         caller: Caller {
             user: principal.user.clone(),
+            issuer: principal.issuer.clone(),
             tenant: standing.tenant.as_str().to_owned(),
             roles: principal.roles.clone(),
             teams: principal.teams.clone(),
