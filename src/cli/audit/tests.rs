@@ -32,13 +32,17 @@ fn request(n: i64, tool: &str) -> Record {
 }
 
 impl Scene {
-    /// A journal of one boot: request 1 executed, request 2 refused.
-    fn new() -> Self {
+    fn empty() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (key, public_key) = generate_signing_key().unwrap();
         let public = dir.path().join("audit.pub");
         std::fs::write(&public, public_key.pem()).unwrap();
-        let scene = Self { dir, key, public };
+        Self { dir, key, public }
+    }
+
+    /// A journal of one boot: request 1 executed, request 2 refused.
+    fn new() -> Self {
+        let scene = Self::empty();
         let mut executed = request(1, "loopiq_get_release");
         let intent = executed.stage(Stage::Intent, 1_010);
         let record_ids = vec!["rel-1".to_owned()];
@@ -173,6 +177,22 @@ fn records_cut_off_the_end_are_exit_2_and_with_their_checkpoints_only_a_kept_one
     std::fs::remove_dir_all(scene.journal().join("gateway-1")).unwrap();
     assert_eq!(scene.verify(&[]).0, 2, "no journal is not a fine journal");
     assert_eq!(scene.verify(&[&kept]).0, 2);
+}
+
+/// The forger runs a gateway of their own on the same calls and one more, and brings its file.
+#[test]
+fn a_record_added_while_the_gateway_was_stopped_is_exit_1_even_after_it_started_again() {
+    let records = |more: Option<Record>| vec![request(3, "x")].into_iter().chain(more).collect::<Vec<_>>();
+    let (stopped, forger) = (Scene::empty(), Scene::empty());
+    stopped.boot(records(None));
+    forger.boot(records(Some(request(4, "loopiq_decide_release_certification"))));
+    std::fs::copy(forger.segment(), stopped.segment()).unwrap();
+    stopped.boot(vec![request(5, "x")]);
+    let (code, report) = stopped.verify(&[]);
+    assert_eq!(code, 1, "{report}");
+    let finding = report.pointer("/writers/0/findings/0").unwrap();
+    assert_eq!((&finding["request_id"], &finding["seq"]), (&"req-4".into(), &2.into()), "{finding}");
+    assert!(finding["what"].as_str().unwrap().contains("behind the end of epoch 1"), "{finding}");
 }
 
 #[test]

@@ -192,6 +192,14 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
             count(summary.checkpoints, "checkpoint"),
             count(summary.unsigned, "record"),
         )?;
+        if summary.unsigned_before > 0 {
+            writeln!(
+                out,
+                "{}: note: {} at the end of earlier epochs that were not stopped cleanly: none of their own checkpoints covers that",
+                report.writer,
+                count(summary.unsigned_before, "record"),
+            )?;
+        }
         if summary.torn_bytes > 0 {
             writeln!(
                 out,
