@@ -1,8 +1,9 @@
 //! `loopgate audit`: verify, query and show what the journal holds.
 //!
 //! Promises: reads files and public keys, nothing else; streams, so that a journal of any size can
-//! be read; text from records is printed without control characters. Never writes to a journal
-//! and needs no running gateway. Called by `main`.
+//! be read; text from records and names of files are printed without anything that a terminal obeys
+//! or that hides or reorders what is read. Never writes to a journal and needs no running gateway.
+//! Called by `main`.
 
 mod query;
 mod row;
@@ -157,7 +158,7 @@ enum Stop {
 
 impl Stop {
     fn file(path: &std::path::Path, error: io::Error) -> Self {
-        Self::File { path: path.display().to_string(), error }
+        Self::File { path: row::plain(&path.display().to_string()), error }
     }
 }
 

@@ -268,6 +268,72 @@ fn a_query_gives_the_records_that_fit_and_nothing_a_terminal_would_obey() {
     assert!(err.contains("`yesterday` is no time"), "{err}");
 }
 
+/// One of each kind that hides or reorders text, or that a terminal obeys.
+const HIDDEN: [char; 12] = [
+    '\u{7f}',
+    '\u{85}',
+    '\u{9b}',
+    '\u{ad}',
+    '\u{61c}',
+    '\u{200b}',
+    '\u{202e}',
+    '\u{2028}',
+    '\u{2066}',
+    '\u{feff}',
+    '\u{e0041}',
+    '\u{10fffd}',
+];
+
+#[test]
+fn nothing_hidden_reaches_a_terminal_in_any_form_and_json_stays_the_same_json() {
+    let scene = Scene::empty();
+    let tool = format!("tool{}end", HIDDEN.iter().collect::<String>());
+    let mut refused = request(1, &tool);
+    refused.refused(&Refusal::because(Code::PolicyDenied, format!("not for {tool}")).into());
+    scene.boot(vec![refused.stage(Stage::Denied, 1_001)]);
+    std::fs::write(scene.journal().join(format!("gateway-1/9-0.jsonl.torn{tool}")), "").unwrap();
+    // A line that is no record of ours, but JSON: white space between its members is of the forger's choice.
+    let forged = serde_json::json!({"metadata": {"correlation_uid": tool}, "api": {"request": {"uid": tool}}});
+    let forged = forged.to_string().replace(':', "\r:\t");
+    let segment = std::fs::read_to_string(scene.segment()).unwrap();
+    std::fs::write(scene.segment(), format!("{segment}{forged}\n")).unwrap();
+    let verify = |json| Verify {
+        place: scene.place(),
+        keys: vec![scene.public.clone()],
+        checkpoints: vec![],
+        unsigned_seconds: 10,
+        json,
+    };
+    let show = |json, id: &str| Command::Show(Show { place: scene.place(), id: id.to_owned(), json });
+    let query = |json| Command::Query(Query { place: scene.place(), json, ..Query::default() });
+    for command in [
+        query(false),
+        query(true),
+        show(false, "req-1"),
+        show(true, "req-1"),
+        show(false, &tool),
+        show(true, &tool),
+        show(false, &format!("no {tool}")),
+        Command::Verify(verify(false)),
+        Command::Verify(verify(true)),
+    ] {
+        let (_, out, err) = run_it(&command);
+        assert_eq!(err, "", "{command:?}");
+        assert!(!out.contains(|c: char| HIDDEN.contains(&c) || (c.is_control() && c != '\n')), "{command:?}: {out:?}");
+    }
+    let (_, table, _) = run_it(&query(false));
+    assert!(table.contains("tool\\u{7f}"), "{table}");
+    let (_, out, _) = run_it(&show(true, "req-1"));
+    let record: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(record["unmapped"]["loopgate"]["tool"], tool.as_str(), "escaped, not lost: {out}");
+    assert!(out.contains("\\udb40\\udc41"), "beyond the first plane it is a pair: {out}");
+    let (_, out, _) = run_it(&show(true, &tool));
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["metadata"]["correlation_uid"], tool.as_str());
+    let (code, out, _) = run_it(&Command::Verify(verify(true)));
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &report["writers"][0]["findings"][0]["request_id"]), (1, &Value::from(tool.as_str())), "{out}");
+}
+
 #[test]
 fn an_action_is_told_by_any_of_its_ids() {
     let scene = Scene::new();
