@@ -1,8 +1,9 @@
 //! `loopgate audit`: verify, query and show what the journal holds.
 //!
 //! Promises: reads files and public keys, nothing else; streams, so that a journal of any size can
-//! be read; text from records is printed without control characters. Never writes to a journal
-//! and needs no running gateway. Called by `main`.
+//! be read; text from records and names of files are printed without anything that a terminal obeys
+//! or that hides or reorders what is read. Never writes to a journal and needs no running gateway.
+//! Called by `main`.
 
 mod query;
 mod row;
@@ -41,13 +42,16 @@ pub const VERIFY_USAGE: u8 = 64;
 const VERIFY_HELP: &str = "\
 Exit codes:
    0  fine
-   1  altered: a record is not as it was written, or stands where it was not written
+   1  altered: a record is not as it was written, or stands where it was not written,
+      such as behind the end that a clean stop has signed
    2  missing: a record that was written is not there
    3  bad signature: a checkpoint is by none of the keys given, or does not fit its signature
-   4  unsigned: records at the end, over more than --unsigned-seconds, that no checkpoint covers
+   4  unsigned: records at the end of an epoch (one run of a gateway), over more than
+      --unsigned-seconds, that none of its own checkpoints covers; a later one cannot vouch for them
   64  wrong usage, or a file that cannot be read
 
-Whoever can write to the directory can cut records off its end together with their checkpoints.
+Whoever can write to the directory can cut records off its end together with their checkpoints,
+and so make a clean stop look like a crash, behind which a few seconds of records may be unsigned.
 Only a checkpoint kept elsewhere shows that: give it with --checkpoint.";
 
 /// Where the journal is.
@@ -72,7 +76,7 @@ pub struct Verify {
     /// Checkpoint that was kept elsewhere; several may be given
     #[arg(long = "checkpoint", value_name = "FILE")]
     pub checkpoints: Vec<PathBuf>,
-    /// How many seconds the records may span that no checkpoint covers yet
+    /// How many seconds the records at the end of an epoch may span that none of its checkpoints covers
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub unsigned_seconds: u32,
     /// Print JSON
@@ -154,7 +158,7 @@ enum Stop {
 
 impl Stop {
     fn file(path: &std::path::Path, error: io::Error) -> Self {
-        Self::File { path: path.display().to_string(), error }
+        Self::File { path: row::plain(&path.display().to_string()), error }
     }
 }
 

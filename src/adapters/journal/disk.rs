@@ -1,6 +1,7 @@
 //! The few things that a journal asks of a disk, and the real one.
 //!
-//! Promises: what was synced is there after a crash; names are durable once `sync_names` returns.
+//! Promises: what was synced is there after a crash; names are durable once `sync_names` returns;
+//! no link is followed and no pipe waited for, whatever names the directory holds.
 //! Never decides what to do about a fault. A trait because the tests' disk tears writes, runs
 //! full, fails to sync and crashes on purpose. Called by the journal's writer thread.
 
@@ -8,6 +9,9 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// A file being written.
 pub(super) trait Sink: Send {
@@ -55,13 +59,9 @@ impl Directory {
     /// Makes the directory if there is none and takes its lock.
     pub(super) fn open(path: &Path) -> Result<Self, NotHad> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(NotHad::Io)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.join("lock"))
-            .map_err(NotHad::Io)?;
+        let lock =
+            open_file(OpenOptions::new().create(true).truncate(false).write(true).mode(0o600), &path.join("lock"))
+                .map_err(NotHad::Io)?;
         match lock.try_lock() {
             Ok(()) => {
                 // The directory's own name must outlive a crash too.
@@ -77,6 +77,25 @@ impl Directory {
 
     fn at(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+}
+
+/// Opens what must be a regular file: a link would lead elsewhere, a pipe keep its reader waiting.
+pub(super) fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let name = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let irregular = || {
+        let what = format!("`{}` is no regular file; a journal has no others, so put it elsewhere", name());
+        io::Error::new(io::ErrorKind::InvalidInput, what)
+    };
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match options.custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        Ok(_) => Err(irregular()),
+        // A link, and a pipe that nobody reads.
+        Err(error) if [Errno::LOOP, Errno::NXIO].iter().any(|no| error.raw_os_error() == Some(no.raw_os_error())) => {
+            Err(irregular())
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -102,21 +121,21 @@ impl Disk for Directory {
     }
 
     fn read(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(File::open(self.at(name))?))
+        Ok(Box::new(open_file(OpenOptions::new().read(true), &self.at(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Sink>> {
-        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(self.at(name))?;
+        let file = open_file(OpenOptions::new().create(true).truncate(true).write(true).mode(0o600), &self.at(name))?;
         Ok(Box::new(file))
     }
 
     fn append(&self, name: &str) -> io::Result<Box<dyn Sink>> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(self.at(name))?;
+        let file = open_file(OpenOptions::new().create(true).append(true).mode(0o600), &self.at(name))?;
         Ok(Box::new(file))
     }
 
     fn truncate(&self, name: &str, bytes: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(self.at(name))?;
+        let file = open_file(OpenOptions::new().write(true), &self.at(name))?;
         file.set_len(bytes)?;
         file.sync_all()
     }

@@ -1,13 +1,15 @@
 //! Reads journals back: which writers there are, their segments in order, their lines one by one.
 //!
 //! Promises: streams, so that a journal of any size fits in memory; reads checkpoints before
-//! segments, so that a journal being written to is never found to lack what was signed meanwhile.
+//! segments, so that a journal being written to is never found to lack what was signed meanwhile;
+//! reads regular files only, so that no link is followed and no pipe waited for.
 //! Never writes, locks or judges. Called by `cli::audit` and by whoever shows records.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::disk::open_file;
 use crate::domain::audit::checkpoint::split_notes;
 use crate::domain::audit::is_name;
 use crate::domain::audit::line::{LINE_BYTES_MAX, SegmentName};
@@ -55,8 +57,12 @@ fn read_series(dir: &Path) -> io::Result<Option<Series>> {
     let Some(writer) = dir.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)) else {
         return Ok(None);
     };
-    let notes = match std::fs::read(dir.join("checkpoints")) {
-        Ok(bytes) => split_notes(&String::from_utf8_lossy(&bytes)).0.into_iter().map(str::to_owned).collect(),
+    let notes = match open_file(OpenOptions::new().read(true), &dir.join("checkpoints")) {
+        Ok(mut file) => {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            split_notes(&String::from_utf8_lossy(&bytes)).0.into_iter().map(str::to_owned).collect()
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
@@ -89,7 +95,8 @@ pub fn lines<E>(
     segment: SegmentName,
     mut each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> io::Result<Result<(), E>> {
-    let mut reader = BufReader::with_capacity(1 << 18, File::open(series.dir.join(segment.to_string()))?);
+    let file = open_file(OpenOptions::new().read(true), &series.dir.join(segment.to_string()))?;
+    let mut reader = BufReader::with_capacity(1 << 18, file);
     let mut bytes = Vec::new();
     loop {
         bytes.clear();

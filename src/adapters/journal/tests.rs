@@ -1,5 +1,6 @@
 //! The journal's writer on a disk that does its worst.
 
+mod forged;
 mod whole;
 
 use std::collections::BTreeSet;

@@ -67,6 +67,8 @@ pub(super) struct Writer<D> {
     probed_at: Duration,
     health: Health,
     last_note: Option<String>,
+    /// INVARIANT: once a note may say that the epoch is closed, nothing is written to it any more.
+    closed: bool,
 }
 
 impl<D: Disk> Writer<D> {
@@ -90,6 +92,7 @@ impl<D: Disk> Writer<D> {
             probed_at: now.steady,
             health: Health::Ok,
             last_note: None,
+            closed: false,
         };
         let start = Record::recovered(
             now.wall_ms,
@@ -109,6 +112,9 @@ impl<D: Disk> Writer<D> {
 
     /// Makes the records durable, all or none. On a fault nothing is acknowledged.
     pub(super) fn append(&mut self, bodies: &[Body], now: Now) -> Result<Vec<AuditRef>, JournalFault> {
+        if self.closed {
+            return Err(JournalFault::Closed);
+        }
         if let Health::Failing { cause } = &self.health {
             return Err(JournalFault::Failing { cause: cause.clone() });
         }
@@ -127,6 +133,9 @@ impl<D: Disk> Writer<D> {
 
     /// What time alone brings: a probe, a checkpoint, a heartbeat, a look at the free space.
     pub(super) fn tick(&mut self, now: Now) {
+        if self.closed {
+            return;
+        }
         if now.steady.saturating_sub(self.probed_at) >= self.plan.probe_every {
             self.probed_at = now.steady;
             if matches!(self.health, Health::Failing { .. }) {
@@ -149,12 +158,16 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// The last checkpoint. Records are durable already.
+    /// The last checkpoint, which says that it is the last. Records are durable already.
+    ///
+    /// A journal that is failing is not closed: what its disk holds behind the last record is not known.
     pub(super) fn close(&mut self, now: Now) -> Result<(), JournalFault> {
         if let Health::Failing { cause } = &self.health {
             return Err(JournalFault::Failing { cause: cause.clone() });
         }
-        self.sign_or_fail(now);
+        if !std::mem::replace(&mut self.closed, true) {
+            self.sign_or_fail(now);
+        }
         match &self.health {
             Health::Failing { cause } => Err(JournalFault::Failing { cause: cause.clone() }),
             Health::Ok | Health::ReadsOnly { .. } => Ok(()),
@@ -285,10 +298,10 @@ impl<D: Disk> Writer<D> {
     fn sign(&mut self, now: Now) -> io::Result<()> {
         self.signed_at = now.steady;
         let size = self.chain.size();
-        if size == self.signed_size {
+        if size == self.signed_size && !self.closed {
             return Ok(());
         }
-        let checkpoint = Checkpoint { origin: self.chain.origin(), size, root: self.chain.root() };
+        let checkpoint = Checkpoint { origin: self.chain.origin(), size, root: self.chain.root(), closed: self.closed };
         let note = checkpoint.to_note(&self.plan.signer);
         // INVARIANT: a file on which anything failed is not put back.
         let mut sink = match self.checkpoints.take() {

@@ -1,24 +1,28 @@
 //! One record as the audit commands look at it.
 //!
 //! Promises: every name of the file format that `query` and `show` need stands here; what is
-//! printed has no control characters, whatever a client put in. Never fails: what is absent is empty.
+//! printed has no control, direction or hidden characters, whatever a client put in. Never fails: what is absent is empty.
+
+use std::fmt::Write;
 
 use serde_json::Value;
 
 use super::Stop;
 use crate::adapters::journal::read::{self, Piece};
+use crate::domain::catalog::text::is_hidden;
 
 /// A record.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) value: Value,
+    /// The line itself, as JSON for a terminal.
     pub(super) raw: String,
 }
 
 impl Row {
     fn read(line: &[u8]) -> Option<Self> {
         let value = serde_json::from_slice(line).ok()?;
-        Some(Self { value, raw: String::from_utf8_lossy(line).into_owned() })
+        Some(Self { value, raw: plain_json(std::str::from_utf8(line).ok()?) })
     }
 
     pub(super) fn at(&self, pointer: &str) -> Option<&Value> {
@@ -132,14 +136,33 @@ pub(super) fn each(dir: &std::path::Path, mut take: impl FnMut(Row)) -> Result<(
     Ok(())
 }
 
-/// Text for a terminal: one line, no control or direction characters.
+/// Text for a terminal: one line, nothing that hides, reorders or is obeyed.
 pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if is_hidden(c) {
             plain.extend(c.escape_unicode());
         } else {
             plain.push(c);
+        }
+    }
+    plain
+}
+
+/// JSON for a terminal: the same value, with everything hidden in it escaped.
+pub(super) fn plain_json(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // Valid JSON has these between its members only; within a string they are escaped already.
+            '\t' | '\r' | '\n' => plain.push(' '),
+            c if is_hidden(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // WHY: writing to a `String` cannot fail.
+                    let _infallible = write!(plain, "\\u{unit:04x}");
+                }
+            }
+            c => plain.push(c),
         }
     }
     plain

@@ -32,13 +32,17 @@ fn request(n: i64, tool: &str) -> Record {
 }
 
 impl Scene {
-    /// A journal of one boot: request 1 executed, request 2 refused.
-    fn new() -> Self {
+    fn empty() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (key, public_key) = generate_signing_key().unwrap();
         let public = dir.path().join("audit.pub");
         std::fs::write(&public, public_key.pem()).unwrap();
-        let scene = Self { dir, key, public };
+        Self { dir, key, public }
+    }
+
+    /// A journal of one boot: request 1 executed, request 2 refused.
+    fn new() -> Self {
+        let scene = Self::empty();
         let mut executed = request(1, "loopiq_get_release");
         let intent = executed.stage(Stage::Intent, 1_010);
         let record_ids = vec!["rel-1".to_owned()];
@@ -175,6 +179,22 @@ fn records_cut_off_the_end_are_exit_2_and_with_their_checkpoints_only_a_kept_one
     assert_eq!(scene.verify(&[&kept]).0, 2);
 }
 
+/// The forger runs a gateway of their own on the same calls and one more, and brings its file.
+#[test]
+fn a_record_added_while_the_gateway_was_stopped_is_exit_1_even_after_it_started_again() {
+    let records = |more: Option<Record>| vec![request(3, "x")].into_iter().chain(more).collect::<Vec<_>>();
+    let (stopped, forger) = (Scene::empty(), Scene::empty());
+    stopped.boot(records(None));
+    forger.boot(records(Some(request(4, "loopiq_decide_release_certification"))));
+    std::fs::copy(forger.segment(), stopped.segment()).unwrap();
+    stopped.boot(vec![request(5, "x")]);
+    let (code, report) = stopped.verify(&[]);
+    assert_eq!(code, 1, "{report}");
+    let finding = report.pointer("/writers/0/findings/0").unwrap();
+    assert_eq!((&finding["request_id"], &finding["seq"]), (&"req-4".into(), &2.into()), "{finding}");
+    assert!(finding["what"].as_str().unwrap().contains("behind the end of epoch 1"), "{finding}");
+}
+
 #[test]
 fn a_checkpoint_by_another_key_is_exit_3() {
     let scene = Scene::new();
@@ -246,6 +266,72 @@ fn a_query_gives_the_records_that_fit_and_nothing_a_terminal_would_obey() {
     let (code, _, err) = scene.query(|query| query.since = Some("yesterday".to_owned()));
     assert_eq!(code, 2);
     assert!(err.contains("`yesterday` is no time"), "{err}");
+}
+
+/// One of each kind that hides or reorders text, or that a terminal obeys.
+const HIDDEN: [char; 12] = [
+    '\u{7f}',
+    '\u{85}',
+    '\u{9b}',
+    '\u{ad}',
+    '\u{61c}',
+    '\u{200b}',
+    '\u{202e}',
+    '\u{2028}',
+    '\u{2066}',
+    '\u{feff}',
+    '\u{e0041}',
+    '\u{10fffd}',
+];
+
+#[test]
+fn nothing_hidden_reaches_a_terminal_in_any_form_and_json_stays_the_same_json() {
+    let scene = Scene::empty();
+    let tool = format!("tool{}end", HIDDEN.iter().collect::<String>());
+    let mut refused = request(1, &tool);
+    refused.refused(&Refusal::because(Code::PolicyDenied, format!("not for {tool}")).into());
+    scene.boot(vec![refused.stage(Stage::Denied, 1_001)]);
+    std::fs::write(scene.journal().join(format!("gateway-1/9-0.jsonl.torn{tool}")), "").unwrap();
+    // A line that is no record of ours, but JSON: white space between its members is of the forger's choice.
+    let forged = serde_json::json!({"metadata": {"correlation_uid": tool}, "api": {"request": {"uid": tool}}});
+    let forged = forged.to_string().replace(':', "\r:\t");
+    let segment = std::fs::read_to_string(scene.segment()).unwrap();
+    std::fs::write(scene.segment(), format!("{segment}{forged}\n")).unwrap();
+    let verify = |json| Verify {
+        place: scene.place(),
+        keys: vec![scene.public.clone()],
+        checkpoints: vec![],
+        unsigned_seconds: 10,
+        json,
+    };
+    let show = |json, id: &str| Command::Show(Show { place: scene.place(), id: id.to_owned(), json });
+    let query = |json| Command::Query(Query { place: scene.place(), json, ..Query::default() });
+    for command in [
+        query(false),
+        query(true),
+        show(false, "req-1"),
+        show(true, "req-1"),
+        show(false, &tool),
+        show(true, &tool),
+        show(false, &format!("no {tool}")),
+        Command::Verify(verify(false)),
+        Command::Verify(verify(true)),
+    ] {
+        let (_, out, err) = run_it(&command);
+        assert_eq!(err, "", "{command:?}");
+        assert!(!out.contains(|c: char| HIDDEN.contains(&c) || (c.is_control() && c != '\n')), "{command:?}: {out:?}");
+    }
+    let (_, table, _) = run_it(&query(false));
+    assert!(table.contains("tool\\u{7f}"), "{table}");
+    let (_, out, _) = run_it(&show(true, "req-1"));
+    let record: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(record["unmapped"]["loopgate"]["tool"], tool.as_str(), "escaped, not lost: {out}");
+    assert!(out.contains("\\udb40\\udc41"), "beyond the first plane it is a pair: {out}");
+    let (_, out, _) = run_it(&show(true, &tool));
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["metadata"]["correlation_uid"], tool.as_str());
+    let (code, out, _) = run_it(&Command::Verify(verify(true)));
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &report["writers"][0]["findings"][0]["request_id"]), (1, &Value::from(tool.as_str())), "{out}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::row::plain;
+use super::row::{plain, plain_json};
 use super::{Stop, Verify};
 use crate::adapters::journal::read::{self, Piece, Series};
 use crate::cli::print;
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Verify, out: &mut dyn Write) -> Result<u8, Stop> {
     let exit = worst.map_or(0, Kind::exit_code);
     if args.json {
         let report = serde_json::json!({"ok": exit == 0, "exit": exit, "writers": reports});
-        writeln!(out, "{report}")?;
+        writeln!(out, "{}", plain_json(&report.to_string()))?;
     } else {
         for report in &reports {
             print(report, out)?;
@@ -192,6 +192,14 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
             count(summary.checkpoints, "checkpoint"),
             count(summary.unsigned, "record"),
         )?;
+        if summary.unsigned_before > 0 {
+            writeln!(
+                out,
+                "{}: note: {} at the end of earlier epochs that were not stopped cleanly: none of their own checkpoints covers that",
+                report.writer,
+                count(summary.unsigned_before, "record"),
+            )?;
+        }
         if summary.torn_bytes > 0 {
             writeln!(
                 out,
@@ -205,7 +213,7 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
             out,
             "{}: note: what was cut off after a crash is in {}",
             report.writer,
-            report.torn_files.join(", ")
+            plain(&report.torn_files.join(", "))
         )?;
     }
     Ok(())

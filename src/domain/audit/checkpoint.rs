@@ -1,7 +1,7 @@
 //! Signed checkpoints: how many records an epoch has and their root, as a C2SP signed note.
 //!
 //! Promises: a [`Checkpoint`] read from a note was signed by a key that the reader named; any
-//! `tlog-checkpoint` tool can read it too. Ed25519 is deterministic, so signing needs no randomness.
+//! `tlog-checkpoint` tool can read it too. The one that a clean stop signs says so in an extension line. Ed25519 is deterministic, so signing needs no randomness.
 //! Never keeps a private key in anything that prints. Called by the journal's writer and by `verify`.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -9,6 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::audit::chain::Hash;
+
+/// The extension line of the checkpoint that closes its epoch.
+const CLOSED: &str = "closed";
 
 /// C2SP signature type of Ed25519.
 const ED25519_TYPE: u8 = 1;
@@ -120,6 +123,8 @@ pub struct Checkpoint {
     pub size: u64,
     /// Their RFC 6962 root.
     pub root: Hash,
+    /// Whether the epoch ended with them: a clean stop, and nothing may stand behind it.
+    pub closed: bool,
 }
 
 /// Why a note is no checkpoint.
@@ -138,7 +143,8 @@ pub enum BadNote {
 
 impl Checkpoint {
     fn text(&self) -> String {
-        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root.as_bytes()))
+        let closed = if self.closed { format!("{CLOSED}\n") } else { String::new() };
+        format!("{}\n{}\n{}\n{closed}", self.origin, self.size, STANDARD.encode(self.root.as_bytes()))
     }
 
     /// The note, signed.
@@ -151,9 +157,13 @@ impl Checkpoint {
     pub fn parse(note: &str) -> Result<Self, BadNote> {
         let (text, _) = note.split_once("\n\n").ok_or(BadNote::Unreadable)?;
         let mut lines = text.split('\n');
-        let (Some(origin), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next())
-        else {
+        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(BadNote::Unreadable);
+        };
+        let closed = match (lines.next(), lines.next()) {
+            (None, _) => false,
+            (Some(CLOSED), None) => true,
+            _ => return Err(BadNote::Unreadable),
         };
         let size = super::decimal(size).ok_or(BadNote::Unreadable)?;
         let root: [u8; 32] =
@@ -161,7 +171,7 @@ impl Checkpoint {
         if origin.is_empty() {
             return Err(BadNote::Unreadable);
         }
-        Ok(Self { origin: origin.to_owned(), size, root: Hash::from_bytes(root) })
+        Ok(Self { origin: origin.to_owned(), size, root: Hash::from_bytes(root), closed })
     }
 
     /// Reads a note that one of `keys` must have signed.
@@ -232,7 +242,7 @@ pub(crate) mod tests {
     }
 
     fn checkpoint(size: u64) -> Checkpoint {
-        Checkpoint { origin: "demo/gateway-1/3".to_owned(), size, root: Hash::of(b"root") }
+        Checkpoint { origin: "demo/gateway-1/3".to_owned(), size, root: Hash::of(b"root"), closed: false }
     }
 
     #[test]
@@ -258,8 +268,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn whether_an_epoch_is_closed_is_signed_too() {
+        let open = checkpoint(7);
+        let closed = Checkpoint { closed: true, ..checkpoint(7) };
+        let keys = [signer(1).public()];
+        let note = closed.to_note(&signer(1));
+        assert_eq!(Checkpoint::verify(&note, &keys), Ok(closed));
+        assert_eq!(Checkpoint::verify(&note.replace("closed\n", ""), &keys), Err(BadNote::WrongSignature));
+        let note = open.to_note(&signer(1));
+        let stuffed = note.replacen("\n\n", "\nclosed\n\n", 1);
+        assert_eq!(Checkpoint::verify(&stuffed, &keys), Err(BadNote::WrongSignature));
+        let unknown = note.replacen("\n\n", "\nelse\n\n", 1);
+        assert_eq!(Checkpoint::parse(&unknown), Err(BadNote::Unreadable));
+    }
+
+    #[test]
     fn a_file_of_notes_splits_into_them_and_a_torn_end_is_counted() {
-        let notes: Vec<String> = (1..4).map(|size| checkpoint(size).to_note(&signer(1))).collect();
+        let notes: Vec<String> =
+            (1..4).map(|size| Checkpoint { closed: size == 2, ..checkpoint(size) }.to_note(&signer(1))).collect();
         let whole = notes.concat();
         let ends: Vec<usize> = notes
             .iter()

@@ -14,7 +14,7 @@ pub enum Kind {
     Missing,
     /// A checkpoint was not signed by a key that was given.
     BadSignature,
-    /// More records than may be are covered by no checkpoint.
+    /// More records than may be are covered by no checkpoint of their epoch.
     Unsigned,
 }
 
@@ -61,8 +61,10 @@ pub struct Finding {
 pub struct Summary {
     /// Records read.
     pub records: u64,
-    /// Records that no checkpoint covers yet.
+    /// Records at the end of the last epoch that none of its checkpoints covers yet.
     pub unsigned: u64,
+    /// Records at the end of earlier epochs that these never signed: what crashes left, within the limit.
+    pub unsigned_before: u64,
     /// Epochs read.
     pub epochs: u64,
     /// Checkpoints that the records bear out.

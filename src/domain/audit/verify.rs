@@ -1,36 +1,21 @@
 //! Reads a writer's lines in order and names the first record that does not fit.
 //!
 //! Promises: a changed, missing, repeated, inserted or moved record is found and named by segment,
-//! line and place; a checkpoint that the lines do not bear out is found; what no checkpoint covers
-//! is counted. Never opens a file and never holds more than one line. Without a checkpoint that
+//! line and place; a checkpoint that the lines do not bear out is found; what stands behind a
+//! clean stop is altered; what no checkpoint of its own epoch covers is counted, for a later epoch
+//! takes over what it finds and cannot vouch for it. Never opens a file and never holds more than one line. Without a checkpoint that
 //! was kept elsewhere nobody can tell that the end of a journal, with its checkpoints, was cut off.
 //! Called by `cli::audit`, which streams the files.
 
+mod epoch;
+
 use std::collections::BTreeMap;
 
+use self::epoch::{Epoch, Place, Tail};
 use crate::domain::audit::chain::{Hash, Tree};
 use crate::domain::audit::checkpoint::Checkpoint;
 use crate::domain::audit::finding::{Finding, Kind, Summary};
 use crate::domain::audit::line::{Line, Recovered, SegmentName, request_id_of};
-
-#[derive(Debug, Clone)]
-struct Place {
-    segment: SegmentName,
-    line: u64,
-    seq: u64,
-    request_id: Option<String>,
-}
-
-/// An epoch while it is read.
-#[derive(Debug)]
-struct Epoch {
-    number: u64,
-    tree: Tree,
-    head: Hash,
-    last: Option<Place>,
-    /// First place not covered by a checkpoint that was borne out.
-    unproven_from: u64,
-}
 
 /// Records that are not where they should be, and may yet turn up further on.
 #[derive(Debug)]
@@ -53,6 +38,8 @@ pub struct Verifier {
     writer: String,
     /// (epoch, size) → root, from every checkpoint whose signature is good.
     checkpoints: BTreeMap<(u64, u64), Hash>,
+    /// Epoch → its size when it was closed.
+    closed: BTreeMap<u64, u64>,
     epoch: Option<Epoch>,
     segment: SegmentName,
     next_first: Option<u64>,
@@ -60,8 +47,7 @@ pub struct Verifier {
     offset: u64,
     gap: Option<Gap>,
     surplus: Option<Surplus>,
-    unsigned_since_ms: Option<i64>,
-    last_ms: i64,
+    tails: Vec<Tail>,
     summary: Summary,
 }
 
@@ -73,6 +59,7 @@ impl Verifier {
         let mut verifier = Self {
             writer: writer.to_owned(),
             checkpoints: BTreeMap::new(),
+            closed: BTreeMap::new(),
             epoch: None,
             segment: SegmentName { epoch: 0, first: 0 },
             next_first: None,
@@ -80,8 +67,7 @@ impl Verifier {
             offset: 0,
             gap: None,
             surplus: None,
-            unsigned_since_ms: None,
-            last_ms: 0,
+            tails: Vec::new(),
             summary: Summary::default(),
         };
         for checkpoint in checkpoints {
@@ -90,6 +76,9 @@ impl Verifier {
             if known.is_some_and(|root| root != checkpoint.root) {
                 let what = format!("two signed checkpoints tell different histories of {} records", checkpoint.size);
                 return Err(verifier.finding(Kind::Altered, epoch, None, what));
+            }
+            if checkpoint.closed {
+                verifier.closed.insert(epoch, checkpoint.size);
             }
         }
         Ok(verifier)
@@ -154,6 +143,7 @@ impl Verifier {
             let what = format!("it belongs to {}", line.at());
             return Err(self.finding(Kind::Altered, self.segment.epoch, Some(place), what));
         }
+        self.is_not_closed_at(line.seq, bytes)?;
         if self.in_order(&line, bytes)? {
             self.accept(&line)?;
         }
@@ -173,8 +163,22 @@ impl Verifier {
             return Ok(());
         }
         self.gap_is_missing()?;
+        self.is_not_closed_at(self.expected(), bytes)?;
         self.summary.torn_bytes = bytes.len() as u64;
         Ok(())
+    }
+
+    /// A clean stop is signed: nothing can have been written behind it.
+    fn is_not_closed_at(&self, seq: u64, bytes: &[u8]) -> Result<(), Box<Finding>> {
+        let epoch = self.segment.epoch;
+        match self.closed.get(&epoch) {
+            Some(size) if seq >= *size => {
+                let what =
+                    format!("it was added behind the end of epoch {epoch}, which was closed with {size} records");
+                Err(self.finding(Kind::Altered, epoch, Some(self.here(seq, bytes)), what))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn in_surplus(&self) -> bool {
@@ -235,10 +239,9 @@ impl Verifier {
         epoch.tree.push(line.leaf);
         epoch.head = line.leaf;
         epoch.last = Some(place.clone());
+        epoch.unsigned_since_ms.get_or_insert(line.time_ms);
+        epoch.last_ms = line.time_ms;
         self.summary.records += 1;
-        self.summary.unsigned += 1;
-        self.unsigned_since_ms.get_or_insert(line.time_ms);
-        self.last_ms = line.time_ms;
         self.check_root(line.epoch, place)
     }
 
@@ -247,9 +250,8 @@ impl Verifier {
         let Some(root) = self.checkpoints.get(&(number, epoch.tree.size())) else { return Ok(()) };
         if epoch.tree.root() == *root {
             epoch.unproven_from = epoch.tree.size();
+            epoch.unsigned_since_ms = None;
             self.summary.checkpoints += 1;
-            self.summary.unsigned = 0;
-            self.unsigned_since_ms = None;
             return Ok(());
         }
         let (from, to) = (epoch.unproven_from, place.seq);
@@ -264,8 +266,10 @@ impl Verifier {
     /// The first record of an epoch must say how the one before it ended.
     fn start_epoch(&mut self, line: &Line<'_>, place: &Place) -> Result<(), Box<Finding>> {
         let before = self.epoch.take();
-        let (number, size, head, last) =
-            before.map_or((0, 0, Hash::ZERO, None), |epoch| (epoch.number, epoch.tree.size(), epoch.head, epoch.last));
+        let (number, size, head, last) = before.as_ref().map_or((0, 0, Hash::ZERO, None), |epoch| {
+            (epoch.number, epoch.tree.size(), epoch.head, epoch.last.clone())
+        });
+        self.tails.extend(before.and_then(Epoch::tail));
         let altered = |what: String| self.finding(Kind::Altered, line.epoch, Some(place.clone()), what);
         let Some(Recovered::Start { prev_epoch, prev_size, prev_head, .. }) = &line.recovered else {
             return Err(altered("the epoch does not begin with the record that every epoch begins with".to_owned()));
@@ -301,7 +305,15 @@ impl Verifier {
             return Err(self.finding(Kind::Altered, number, last, what));
         }
         self.summary.epochs += 1;
-        self.epoch = Some(Epoch { number: line.epoch, tree: Tree::default(), head, last: None, unproven_from: 0 });
+        self.epoch = Some(Epoch {
+            number: line.epoch,
+            tree: Tree::default(),
+            head,
+            last: None,
+            unproven_from: 0,
+            unsigned_since_ms: None,
+            last_ms: line.time_ms,
+        });
         Ok(())
     }
 
@@ -351,8 +363,8 @@ impl Verifier {
         }
     }
 
-    /// The end of all files. `unsigned_ms_max` is how much time the records may span that no
-    /// checkpoint covers; a journal with records and no checkpoint at all is always too long.
+    /// The end of all files. `unsigned_ms_max` is how much time the records at the end of an epoch
+    /// may span that none of its checkpoints covers; a journal without any checkpoint is always too long.
     pub fn finish(mut self, unsigned_ms_max: i64) -> Result<Summary, Box<Finding>> {
         self.end_epoch()?;
         let last_epoch = self.epoch.as_ref().map_or(0, |epoch| epoch.number);
@@ -360,14 +372,15 @@ impl Verifier {
             let what = format!("a signed checkpoint says {size} records of epoch {epoch}, none is there");
             return Err(self.finding(Kind::Missing, *epoch, None, what));
         }
-        let Some(since) = self.unsigned_since_ms else { return Ok(self.summary) };
-        let span = self.last_ms.saturating_sub(since);
-        if self.summary.checkpoints > 0 && span <= unsigned_ms_max {
-            return Ok(self.summary);
+        let own = self.epoch.take().and_then(Epoch::tail);
+        self.summary.unsigned = own.as_ref().map_or(0, |tail| tail.records);
+        self.summary.unsigned_before = self.tails.iter().map(|tail| tail.records).sum();
+        self.tails.extend(own);
+        let all_unsigned = self.summary.checkpoints == 0;
+        match self.tails.iter().find(|tail| all_unsigned || !tail.is_of_a_crash(unsigned_ms_max)) {
+            Some(tail) => Err(self.finding(Kind::Unsigned, tail.epoch, tail.last.clone(), tail.words())),
+            None => Ok(self.summary),
         }
-        let last = self.epoch.as_ref().and_then(|epoch| epoch.last.clone());
-        let what = format!("the last {} records, over {span} ms, are covered by no checkpoint", self.summary.unsigned);
-        Err(self.finding(Kind::Unsigned, last_epoch, last, what))
     }
 }
 

@@ -82,6 +82,42 @@ fn two_processes_cannot_write_one_directory() {
     assert_eq!(third.opening().epoch, 2);
 }
 
+/// Nothing but its own files: a pipe would keep its reader waiting for ever, a link lead it elsewhere.
+#[test]
+fn a_pipe_or_a_link_named_like_a_file_of_the_journal_is_refused_and_neither_awaited_nor_followed() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("target");
+    for name in ["1-0.jsonl", "2-0.jsonl", "checkpoints", "lock"] {
+        for kind in ["pipe", "link", "dangling link"] {
+            std::fs::write(&target, "as it was").unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            Journal::open(settings(dir.path()), clock()).unwrap().close().unwrap();
+            let path = dir.path().join("w").join(name);
+            if path.exists() {
+                std::fs::remove_file(&path).unwrap();
+            }
+            match kind {
+                "pipe" => rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap(),
+                "link" => std::os::unix::fs::symlink(&target, &path).unwrap(),
+                _ => std::os::unix::fs::symlink(elsewhere.path().join("nothing"), &path).unwrap(),
+            }
+            let fault = Journal::open(settings(dir.path()), clock()).unwrap_err().to_string();
+            assert!(fault.contains(&format!("`{name}` is no regular file")), "{kind} {name}: {fault}");
+            if name != "lock" {
+                let read = read::series(dir.path()).and_then(|series| {
+                    let segments = series.iter().flat_map(|series| series.segments.iter().map(move |at| (series, at)));
+                    let mut each = segments.map(|(series, at)| read::lines(series, *at, |_| Ok::<(), ()>(())));
+                    each.find_map(Result::err).map_or(Ok(()), Err)
+                });
+                let error = read.expect_err(kind).to_string();
+                assert!(error.contains(&format!("`{name}` is no regular file")), "{kind} {name}: {error}");
+            }
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), "as it was", "{kind} {name}");
+            assert!(!elsewhere.path().join("nothing").exists(), "{kind} {name}");
+        }
+    }
+}
+
 #[test]
 fn a_journal_says_what_keeps_it_from_opening() {
     let dir = tempfile::tempdir().unwrap();

@@ -40,7 +40,7 @@ fn write(chain: &mut Chain, records: &[Record]) -> Vec<Vec<u8>> {
 }
 
 fn checkpoint(chain: &Chain) -> Checkpoint {
-    let checkpoint = Checkpoint { origin: chain.origin(), size: chain.size(), root: chain.root() };
+    let checkpoint = Checkpoint { origin: chain.origin(), size: chain.size(), root: chain.root(), closed: false };
     let note = checkpoint.to_note(&signer(1));
     Checkpoint::verify(&note, &[signer(1).public()]).unwrap()
 }
@@ -118,7 +118,10 @@ fn seq_of(line: &[u8]) -> u64 {
 #[test]
 fn what_was_written_verifies() {
     let summary = Files::new().verify().unwrap();
-    assert_eq!(summary, Summary { records: 8, unsigned: 0, epochs: 2, checkpoints: 3, torn_bytes: 0 });
+    assert_eq!(
+        summary,
+        Summary { records: 8, unsigned: 0, unsigned_before: 0, epochs: 2, checkpoints: 3, torn_bytes: 0 }
+    );
 }
 
 #[test]
@@ -297,17 +300,57 @@ fn records_without_any_checkpoint_are_unsigned() {
 }
 
 #[test]
-fn an_unsigned_tail_is_fine_up_to_the_limit_and_a_later_epoch_signs_for_an_earlier_one() {
+fn an_unsigned_end_of_any_epoch_is_fine_up_to_the_limit_and_no_later_epoch_signs_for_it() {
     let mut files = Files::new();
     files.checkpoints.remove(1);
-    assert_eq!(files.verify().unwrap().unsigned, 0);
+    // Records 3 and 4 of epoch 1, at times 3 and 4.
+    let summary = files.verify().unwrap();
+    assert_eq!((summary.unsigned, summary.unsigned_before), (0, 2));
+    let mut chain = Chain::begin("demo", "w", 1, None);
+    let records =
+        [start(0, 0, Hash::ZERO), request(1), request(2), request(3), request(3 + UNSIGNED_MS_MAX), request(9_999)];
+    let mut lines = write(&mut chain, &records);
+    for (count, kind) in [(5, None), (6, Some(Kind::Unsigned))] {
+        let mut longer = files.clone();
+        longer.segments[1].1 = lines[3..count].to_vec();
+        let last = Line::read(&lines[count - 1]).unwrap();
+        let mut chain = Chain::begin("demo", "w", 2, Some(Previous::of(&last)));
+        longer.segments[2].1 = write(&mut chain, &[start(1, count as u64, last.leaf), request(6)]);
+        longer.checkpoints[1] = checkpoint(&chain);
+        let finding = longer.verify().err();
+        assert_eq!(finding.as_ref().map(|finding| finding.kind), kind, "{finding:?}");
+        assert_eq!(finding.map_or(1, |finding| finding.epoch), 1);
+    }
+    // The last epoch of all is judged alike.
+    let cut = [(files.segments[0].0, files.segments[0].1.clone()), (files.segments[1].0, lines.split_off(3))];
+    let only = Files { segments: cut.to_vec(), checkpoints: files.checkpoints[..1].to_vec() };
+    assert_eq!(only.verify().unwrap_err().kind, Kind::Unsigned);
+}
+
+#[test]
+fn an_epoch_without_any_checkpoint_has_no_more_than_the_record_it_begins_with() {
+    let mut files = Files::new();
     files.checkpoints.pop();
-    // Records 3 and 4 of epoch 1 and all of epoch 2, at times 3 to 7.
-    assert_eq!(files.verify().unwrap().unsigned, 5);
-    let mut chain = Chain::begin("demo", "w", 2, Some(Previous::of(&Line::read(&files.segments[1].1[1]).unwrap())));
-    let head = Line::read(&files.segments[1].1[1]).unwrap().leaf;
-    files.segments[2].1 = write(&mut chain, &[start(1, 5, head), request(UNSIGNED_MS_MAX + 9)]);
-    assert_eq!(files.verify().unwrap_err().kind, Kind::Unsigned);
+    let finding = files.verify().unwrap_err();
+    assert_eq!((finding.kind, finding.epoch), (Kind::Unsigned, 2), "{finding:?}");
+    files.segments[2].1.truncate(1);
+    assert_eq!(files.verify().unwrap().unsigned, 1);
+}
+
+#[test]
+fn a_closed_epoch_has_nothing_behind_its_end() {
+    let mut files = Files::new();
+    for closed in [1, 2] {
+        files.checkpoints[closed].closed = true;
+    }
+    files.verify().unwrap();
+    files.checkpoints[1].closed = false;
+    files.checkpoints[0].closed = true;
+    let finding = files.verify().unwrap_err();
+    assert_eq!((finding.kind, finding.epoch, finding.seq), (Kind::Altered, 1, Some(3)), "{finding:?}");
+    // With the record between cut out it is still something behind the end, not something missing.
+    files.segments[1].1.remove(0);
+    assert_eq!(files.verify().unwrap_err().kind, Kind::Altered);
 }
 
 #[test]
