@@ -5,6 +5,7 @@
 //! evaluated; every form of rule that the virtual machine answers wrongly without saying so is
 //! noted, so that the interpreter runs it. Never evaluates. Called by `pdp::engine` and `pdp::suite`.
 
+mod bounds;
 mod calls;
 mod forms;
 mod graph;
