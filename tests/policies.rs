@@ -283,6 +283,11 @@ fn the_commands_answer_with_words_and_exit_codes() {
     let (code, words) = loopgate(&["test", "policies", "-r", "no test has this name"]);
     assert_eq!((code, words.as_str()), (2, ""));
 
+    let named = scratch("decision := {\"allow\": false, \"visible\": [\"x\" | input.caller.user == \"ada\"]}");
+    let (code, words) = loopgate(&["check", named.path().to_str().unwrap()]);
+    assert_eq!(code, 0, "{words}");
+    assert!(words.contains("warning: g.rego:3:") && words.contains("`input.caller.user`"), "{words}");
+
     let broken = scratch("decision := {");
     let (code, words) = loopgate(&["check", broken.path().to_str().unwrap()]);
     assert_eq!(code, 1);

@@ -251,6 +251,45 @@ fn a_function_whose_answer_has_no_bound_is_refused() {
     .unwrap();
 }
 
+/// A misspelt table is undefined for ever: `not data.frozn[x]` allowed everything.
+#[test]
+fn a_misspelt_table_is_refused_with_its_place() {
+    let with = |rule: &str| {
+        let text = format!("{BASE}\n{rule}\n");
+        let files =
+            [("g.rego", text.as_str()), ("lib.rego", "package lib\n\nopen := true\n"), ("data/frozen.yaml", "a: 1")];
+        Pdp::compile(&bundle(&files), &BTreeMap::new())
+    };
+    for right in
+        ["a if not data.frozen.b", "a if data.lib.open", "a if data.loopiq.gateway.allow", "a if data[\"frozen\"].a"]
+    {
+        with(right).unwrap_or_else(|faults| panic!("{right}: {faults:?}"));
+    }
+    for wrong in ["a if not data.frozn.b", "a if not data[\"frozn\"]", "a if not data.frozn[input.caller.user]"] {
+        let faults = with(wrong).expect_err(wrong);
+        assert_eq!((faults[0].path.as_str(), faults[0].line), ("g.rego", 15), "{wrong}: {faults:?}");
+        assert!(faults[0].message.contains("no `data.frozn`; `data` has frozen, lib, loopiq"), "{wrong}: {faults:?}");
+        assert!(faults[0].remedy.contains("data/frozn.yaml"), "{wrong}: {faults:?}");
+    }
+}
+
+#[test]
+fn a_rule_that_knows_a_person_by_name_is_pointed_out() {
+    for named in [
+        "a if input.caller.user == \"ada\"",
+        "a if \"inspector\" != input.caller.client",
+        "a if input.caller.user in {\"ada\", \"ben\"}",
+        "a if \"ada\" = input.caller.user",
+    ] {
+        let pdp = base_and(named).unwrap();
+        assert_eq!(pdp.warnings().len(), 1, "{named}: {:?}", pdp.warnings());
+        assert!(pdp.warnings()[0].line == 15 && pdp.warnings()[0].message.contains("input.caller."), "{named}");
+        assert_eq!(pdp.engine(), Engine::Rvm, "a warning changes nothing");
+    }
+    let plain = "a if input.caller.user in input.caller.roles\nb if input.caller.tenant == \"x\"\nc if \"x\" in input.caller.roles";
+    assert!(base_and(plain).unwrap().warnings().is_empty());
+}
+
 #[test]
 fn free_parts_of_the_input_may_have_any_name() {
     base_and(
