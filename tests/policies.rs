@@ -245,7 +245,8 @@ fn faults_come_back_from_the_child_with_their_places() {
 
 #[test]
 fn a_bundle_that_eats_memory_ends_the_child_and_not_the_gateway() {
-    let dir = scratch("decision := {\"allow\": count(numbers.range(1, 2000000000)) == 0}");
+    let doubled: String = (1..40).map(|n| format!("t{n} := concat(\"\", [t{0}, t{0}])\n", n - 1)).collect();
+    let dir = scratch(&format!("t0 := \"xxxxxxxx\"\n{doubled}\ndecision := {{\"allow\": t39 == \"\"}}"));
     let faults = tried(LOOPGATE, dir.path()).unwrap_err();
     assert!(faults[0].message.contains("ended the process"), "{faults:?}");
 }
@@ -281,6 +282,11 @@ fn the_commands_answer_with_words_and_exit_codes() {
 
     let (code, words) = loopgate(&["test", "policies", "-r", "no test has this name"]);
     assert_eq!((code, words.as_str()), (2, ""));
+
+    let named = scratch("decision := {\"allow\": false, \"visible\": [\"x\" | input.caller.user == \"ada\"]}");
+    let (code, words) = loopgate(&["check", named.path().to_str().unwrap()]);
+    assert_eq!(code, 0, "{words}");
+    assert!(words.contains("warning: g.rego:3:") && words.contains("`input.caller.user`"), "{words}");
 
     let broken = scratch("decision := {");
     let (code, words) = loopgate(&["check", broken.path().to_str().unwrap()]);

@@ -131,6 +131,9 @@ fn check_bundle(check: &Check, exe: &Path, out: &mut dyn Write) -> Result<(), Po
             }
         }
     }
+    for warning in pdp.warnings() {
+        writeln!(out, "warning: {warning}")?;
+    }
     match tools.len() {
         0 => writeln!(out, "tried without tools: name a catalog with --catalog to try list and call of each")?,
         count => writeln!(out, "tried with {count} tools")?,

@@ -8,9 +8,11 @@
 use std::collections::BTreeSet;
 
 use regorus::unstable::AssignOp;
+use regorus::unstable::BoolOp;
 use regorus::unstable::Expr;
 use regorus::unstable::Literal;
 use regorus::unstable::Query;
+use regorus::unstable::Ref;
 use regorus::unstable::Rule;
 use regorus::unstable::RuleHead;
 use regorus::unstable::Span;
@@ -58,8 +60,10 @@ impl Chain<'_> {
 pub(super) enum Node<'a> {
     /// A reference that is not called.
     Ref(Chain<'a>),
-    /// A call, with the number of its arguments.
-    Call(Chain<'a>, usize),
+    /// A call, with its arguments.
+    Call(Chain<'a>, &'a [Ref<Expr>]),
+    /// `left == right`, `left != right`, `left = right` or `left in right`.
+    Compare(&'a Expr, &'a Expr),
     /// A `with` modifier.
     With(&'a Span),
 }
@@ -140,6 +144,18 @@ pub(super) fn chain(expr: &Expr) -> Option<Chain<'_>> {
             }
             _ => return None,
         }
+    }
+}
+
+/// Whether `expr` is written out, without names or calls.
+pub(super) fn constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => {
+            true
+        }
+        Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().all(|item| constant(item)),
+        Expr::Object { fields, .. } => fields.iter().all(|(_, key, value)| constant(key) && constant(value)),
+        _ => false,
     }
 }
 
@@ -273,13 +289,19 @@ impl Walker<'_> {
             }),
             Expr::Call { fcn, params, .. } => {
                 if let Some(chain) = chain(fcn) {
-                    self.meet(Node::Call(chain, params.len()));
+                    self.meet(Node::Call(chain, params));
                 }
                 for param in params {
                     self.expr(param);
                 }
             }
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
+            Expr::BoolExpr { op: BoolOp::Eq | BoolOp::Ne, lhs, rhs, .. }
+            | Expr::AssignExpr { op: AssignOp::Eq, lhs, rhs, .. } => {
+                self.meet(Node::Compare(lhs, rhs));
+                self.expr(lhs);
+                self.expr(rhs);
+            }
             Expr::BinExpr { lhs, rhs, .. }
             | Expr::BoolExpr { lhs, rhs, .. }
             | Expr::ArithExpr { lhs, rhs, .. }
@@ -288,6 +310,7 @@ impl Walker<'_> {
                 self.expr(rhs);
             }
             Expr::Membership { key, value, collection, .. } => {
+                self.meet(Node::Compare(value, collection));
                 for expr in key.iter().chain([value, collection]) {
                     self.expr(expr);
                 }

@@ -63,6 +63,7 @@ struct Compiled {
     bundle_digest: Arc<str>,
     data_digest: Arc<str>,
     notes: Vec<BundleFault>,
+    warnings: Vec<BundleFault>,
 }
 
 impl std::fmt::Debug for Pdp {
@@ -91,7 +92,7 @@ impl Pdp {
         lint::dangers(bundle.files())?;
         let mut engine = regorus::Engine::new();
         lint::parse(&mut engine, bundle.files())?;
-        let lint::Findings { faults, mut notes } = lint::rules(engine.get_modules(), bundle.data());
+        let lint::Findings { faults, mut notes, warnings } = lint::rules(engine.get_modules(), bundle.data());
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -120,6 +121,7 @@ impl Pdp {
                 bundle_digest: bundle.digest().into(),
                 data_digest: bundle.data_digest().into(),
                 notes,
+                warnings,
             }),
         })
     }
@@ -134,6 +136,12 @@ impl Pdp {
     #[must_use]
     pub fn notes(&self) -> &[BundleFault] {
         &self.compiled.notes
+    }
+
+    /// What the author should look at again, with places; it keeps the bundle from nothing.
+    #[must_use]
+    pub fn warnings(&self) -> &[BundleFault] {
+        &self.compiled.warnings
     }
 
     /// SHA-256 (hex) over the policy files.

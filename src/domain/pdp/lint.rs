@@ -5,10 +5,13 @@
 //! evaluated; every form of rule that the virtual machine answers wrongly without saying so is
 //! noted, so that the interpreter runs it. Never evaluates. Called by `pdp::engine` and `pdp::suite`.
 
+mod bounds;
 mod calls;
+mod callers;
 mod forms;
 mod graph;
 mod inputs;
+mod names;
 mod packages;
 mod scan;
 
@@ -30,6 +33,8 @@ pub(super) struct Findings {
     pub(super) faults: Vec<BundleFault>,
     /// Each sends the bundle to the interpreter.
     pub(super) notes: Vec<BundleFault>,
+    /// Each is worth a second look by its author, and keeps the bundle from nothing.
+    pub(super) warnings: Vec<BundleFault>,
 }
 
 /// Refuses text that could exhaust the stack of whoever parses or runs it.
@@ -50,7 +55,7 @@ pub(super) fn parse(engine: &mut regorus::Engine, files: &[(String, String)]) ->
 
 /// Checks parsed policies. `data` is what they will find under `data`.
 pub(super) fn rules(modules: &[Ref<Module>], data: &Value) -> Findings {
-    let mut found = Findings { faults: tests_safe(modules), notes: Vec::new() };
+    let mut found = Findings { faults: tests_safe(modules), warnings: callers::check(modules), ..Findings::default() };
     let index = graph::Index::new(modules);
     if !index.has_rule(ENTRY_POINT) {
         found.faults.push(BundleFault::new(
@@ -70,6 +75,7 @@ pub(super) fn rules(modules: &[Ref<Module>], data: &Value) -> Findings {
         }
     }
     found.faults.extend(inputs::check(modules));
+    found.faults.extend(names::check(modules, data));
     found.notes.extend(forms::check(modules, &index));
     found
 }

@@ -212,6 +212,84 @@ fn what_would_end_the_process_is_refused_before_it_runs() {
     }
 }
 
+/// Instructions and time are not counted inside a function: one call filled the memory.
+#[test]
+fn a_function_whose_answer_has_no_bound_is_refused() {
+    let table = [
+        ("range to what was sent", "a := numbers.range(1, input.arguments.n)", "not written out"),
+        ("range to a name", "a := x if { n := 9; x := numbers.range(1, n) }", "not written out"),
+        ("range that is long", "a := numbers.range(-20000, 2)", "more than 10000"),
+        ("range with steps", "a := numbers.range_step(0, input.arguments.n, 1)", "not written out"),
+        (
+            "range in a condition that the self-test misses",
+            "a if { input.caller.tenant == \"x\"; count(numbers.range(1, 2000000000)) > 1 }",
+            "more than 10000",
+        ),
+        ("width", "a := sprintf(\"%999999999d\", [1])", "width of more than 100"),
+        ("zeros", "a := sprintf(`%0101d`, [1])", "width of more than 100"),
+        ("precision", "a := sprintf(\"%.5000f\", [1.5])", "width of more than 100"),
+        ("width beyond counting", "a := sprintf(\"%99999999999999d\", [1])", "width of more than 100"),
+        ("width in other digits", "a := sprintf(\"%1²d\", [1])", "width of more than 100"),
+        ("format that was sent", "a := sprintf(input.arguments.f, [1])", "not written out"),
+        ("shift", "a := bits.lsh(1, input.arguments.n)", "shifts by"),
+        ("long shift", "a := bits.lsh(1, 4000000000)", "shifts by"),
+        ("network", "a := net.cidr_expand(input.arguments.net)", "every address"),
+        ("delimiter", "a := concat(input.arguments.d, [\"x\", \"y\"])", "delimiter"),
+        ("replacement", "a := replace(input.arguments.a, \"\", input.arguments.b)", "replacement"),
+        ("replacement by pattern", "a := regex.replace(input.arguments.a, \"\", input.arguments.b)", "replacement"),
+        ("replacements", "a := strings.replace_n(input.arguments.a, input.arguments.b)", "replacements"),
+        ("indent", "a := json.marshal_with_options(input, input.arguments)", "options"),
+    ];
+    for (name, rules, words) in table {
+        let faults = base_and(rules).expect_err(name);
+        assert!(faults.iter().any(|fault| fault.message.contains(words) && fault.line > 0), "{name}: {faults:?}");
+    }
+    base_and(
+        "a := numbers.range(1, 600)\nb := sprintf(\"100%% of %5d and %.2f\", [1, 2])\nc := bits.lsh(1, 8)\n\
+         d := replace(input.caller.user, \"@\", \" at \")\ne := replace(\"hello {user}\", \"{user}\", input.caller.user)",
+    )
+    .unwrap();
+}
+
+/// A misspelt table is undefined for ever: `not data.frozn[x]` allowed everything.
+#[test]
+fn a_misspelt_table_is_refused_with_its_place() {
+    let with = |rule: &str| {
+        let text = format!("{BASE}\n{rule}\n");
+        let files =
+            [("g.rego", text.as_str()), ("lib.rego", "package lib\n\nopen := true\n"), ("data/frozen.yaml", "a: 1")];
+        Pdp::compile(&bundle(&files), &BTreeMap::new())
+    };
+    for right in
+        ["a if not data.frozen.b", "a if data.lib.open", "a if data.loopiq.gateway.allow", "a if data[\"frozen\"].a"]
+    {
+        with(right).unwrap_or_else(|faults| panic!("{right}: {faults:?}"));
+    }
+    for wrong in ["a if not data.frozn.b", "a if not data[\"frozn\"]", "a if not data.frozn[input.caller.user]"] {
+        let faults = with(wrong).expect_err(wrong);
+        assert_eq!((faults[0].path.as_str(), faults[0].line), ("g.rego", 15), "{wrong}: {faults:?}");
+        assert!(faults[0].message.contains("no `data.frozn`; `data` has frozen, lib, loopiq"), "{wrong}: {faults:?}");
+        assert!(faults[0].remedy.contains("data/frozn.yaml"), "{wrong}: {faults:?}");
+    }
+}
+
+#[test]
+fn a_rule_that_knows_a_person_by_name_is_pointed_out() {
+    for named in [
+        "a if input.caller.user == \"ada\"",
+        "a if \"inspector\" != input.caller.client",
+        "a if input.caller.user in {\"ada\", \"ben\"}",
+        "a if \"ada\" = input.caller.user",
+    ] {
+        let pdp = base_and(named).unwrap();
+        assert_eq!(pdp.warnings().len(), 1, "{named}: {:?}", pdp.warnings());
+        assert!(pdp.warnings()[0].line == 15 && pdp.warnings()[0].message.contains("input.caller."), "{named}");
+        assert_eq!(pdp.engine(), Engine::Rvm, "a warning changes nothing");
+    }
+    let plain = "a if input.caller.user in input.caller.roles\nb if input.caller.tenant == \"x\"\nc if \"x\" in input.caller.roles";
+    assert!(base_and(plain).unwrap().warnings().is_empty());
+}
+
 #[test]
 fn free_parts_of_the_input_may_have_any_name() {
     base_and(

@@ -1,12 +1,13 @@
 //! Which functions a policy calls.
 //!
 //! Promises: a call of a function that does not exist, takes another number of arguments, or would
-//! make the same input give two answers is refused before anything runs. regorus says none of it
-//! until the call is reached. Called by `pdp::lint`.
+//! make the same input give two answers is refused before anything runs, and so is one whose answer
+//! has no bound. regorus says none of it until the call is reached. Called by `pdp::lint`.
 
 use std::collections::BTreeMap;
 
 use regorus::unstable::BUILTINS;
+use regorus::unstable::Expr;
 use regorus::unstable::Module;
 use regorus::unstable::Ref;
 use regorus::unstable::Rule;
@@ -17,6 +18,7 @@ use crate::domain::pdp::ast::Chain;
 use crate::domain::pdp::ast::Node;
 use crate::domain::pdp::ast::Scope;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::lint::bounds;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::graph::Index;
 use crate::domain::pdp::lint::graph::Target;
@@ -35,8 +37,8 @@ pub(super) fn check(modules: &[Ref<Module>], index: &Index) -> Vec<BundleFault> 
         let view = View::new(module);
         for rule in &module.policy {
             ast::walk(rule, &mut |node, scope| {
-                if let Node::Call(chain, given) = node {
-                    faults.extend(check_call(&view, index, &arity, (&chain, given), scope));
+                if let Node::Call(chain, arguments) = node {
+                    faults.extend(check_call(&view, index, &arity, (&chain, arguments), scope));
                 }
             });
         }
@@ -48,10 +50,12 @@ fn check_call(
     view: &View,
     index: &Index,
     arity: &BTreeMap<String, usize>,
-    (chain, given): (&Chain<'_>, usize),
+    (chain, arguments): (&Chain<'_>, &[Ref<Expr>]),
     scope: &Scope,
 ) -> Option<BundleFault> {
+    let given = arguments.len();
     let name = chain.dotted().unwrap_or_else(|| chain.root.clone());
+    let tested = chain.span.source.get_path().ends_with("_test.rego");
     let own = view.absolute(chain, scope).map(|path| index.target(&path));
     if let Some(Target::Rule(path)) = own {
         return match arity.get(&path) {
@@ -69,12 +73,12 @@ fn check_call(
         ));
     }
     if name == "print" {
-        let tested = chain.span.source.get_path().ends_with("_test.rego");
         let words = "`print` writes what callers sent to the gateway's own output";
         return (!tested).then(|| fault_at(chain.span, words, "use it in `*_test.rego` files only"));
     }
     match BUILTINS.get(name.as_str()) {
-        Some((_, takes)) => wrong_count(chain, &name, given, usize::from(*takes)),
+        Some((_, takes)) => wrong_count(chain, &name, given, usize::from(*takes))
+            .or_else(|| bounds::check(&name, chain.span, arguments).filter(|_| !tested)),
         None => Some(fault_at(chain.span, format!("there is no function `{name}`"), "check its name and its package")),
     }
 }

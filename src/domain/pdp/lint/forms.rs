@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 
-use regorus::unstable::Expr;
 use regorus::unstable::Literal;
 use regorus::unstable::Module;
 use regorus::unstable::Query;
@@ -55,7 +54,7 @@ fn head(rule: &Rule) -> Option<BundleFault> {
         if !args.is_empty() {
             return Some(note(span, "a default function", "make it a rule, or let callers use `not`"));
         }
-        if !constant(value) {
+        if !ast::constant(value) {
             return Some(note(span, "a default that is not a constant", "default to a constant"));
         }
     }
@@ -71,6 +70,7 @@ fn references(rule: &Rule, view: &View) -> Vec<BundleFault> {
     ast::walk(rule, &mut |node, scope| {
         let chain = match node {
             Node::Ref(chain) | Node::Call(chain, _) => chain,
+            Node::Compare(..) => return,
             Node::With(span) => return notes.push(note(span, "`with`", "keep `with` to the tests")),
         };
         let path = view.absolute(&chain, scope);
@@ -84,17 +84,6 @@ fn references(rule: &Rule, view: &View) -> Vec<BundleFault> {
         }
     });
     notes
-}
-
-fn constant(expr: &Expr) -> bool {
-    match expr {
-        Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => {
-            true
-        }
-        Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().all(|item| constant(item)),
-        Expr::Object { fields, .. } => fields.iter().all(|(_, key, value)| constant(key) && constant(value)),
-        _ => false,
-    }
 }
 
 /// Form 6: the values that one complete rule or function may have.
@@ -149,7 +138,7 @@ impl Values {
 fn value_of(assign: Option<&RuleAssign>) -> Option<String> {
     match assign {
         None => Some("true".to_owned()),
-        Some(assign) => constant(&assign.value).then(|| assign.value.span().text().to_owned()),
+        Some(assign) => ast::constant(&assign.value).then(|| assign.value.span().text().to_owned()),
     }
 }
 
