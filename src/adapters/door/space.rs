@@ -69,7 +69,7 @@ mod tests {
         let space = Space::new(64 * UNIT);
         let place = space.take(64 * UNIT).await.unwrap();
         assert_eq!(space.free.available_permits(), 0);
-        let body = place.hold(BytesMut::from(&[b'x'; 20 * UNIT + 1][..]));
+        let body = place.hold(BytesMut::from(&*vec![b'x'; 20 * UNIT + 1]));
         assert_eq!((body.len(), space.free.available_permits()), (20 * UNIT + 1, 43));
         let copy = body.slice(1..);
         drop(body);
