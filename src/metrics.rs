@@ -66,7 +66,7 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Credentials refused, by cause.
     pub credentials_refused: IntCounterVec,
-    /// Refusals of credentials that were counted instead of recorded one by one.
+    /// Refusals of callers nobody knows, counted instead of recorded one by one.
     pub records_aggregated: IntCounter,
     /// Faults of policy evaluation, by code.
     pub policy_faults: IntCounterVec,
@@ -115,8 +115,8 @@ impl Metrics {
                 &["cause"],
             ),
             records_aggregated: make.counter(
-                "loopgate_refused_credentials_aggregated_total",
-                "Refused credentials counted in a later record instead of having their own, because they came too fast.",
+                "loopgate_refusals_aggregated_total",
+                "Refusals of callers nobody knows, counted in a later record instead of having their own because they came too fast.",
             ),
             policy_faults: make.counters(
                 "loopgate_policy_faults_total",

@@ -76,7 +76,7 @@ pub struct Pep {
     pub settings: Settings,
     /// Calls under way.
     pub in_flight: InFlight,
-    /// How often refused credentials are recorded.
+    /// How often refusals of strangers are recorded.
     pub refused: Refused,
 }
 
@@ -150,7 +150,7 @@ impl Pep {
         let target = self.target(&standing, arrival, asked, &call)?;
         let ruling = self.decide(&standing, asked, &target); // decide
         let permit = self.permit(&standing, asked, ruling, target)?; // (preview, approve)
-        self.remember(&permit, asked); // remember
+        self.remember(&standing, &permit, asked); // remember
         if arrival.cancel.is_raised() {
             return Err(No::Cancelled);
         }

@@ -65,7 +65,7 @@ pub enum Store {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The address is taken or not ours.
-    #[error("the sandbox cannot listen on `{listen}`; choose another address, or port 0 for a free one")]
+    #[error("the sandbox cannot listen on `{listen}`: {source}; choose another address, or port 0 for a free one")]
     Listen {
         /// The address asked for.
         listen: SocketAddr,
@@ -73,7 +73,7 @@ pub enum SandboxError {
         source: std::io::Error,
     },
     /// The SQLite file cannot be opened or written.
-    #[error("the sandbox cannot use its store; check that the file is an SQLite database you may write")]
+    #[error("the sandbox cannot use its store: {0}; check that the file is an SQLite database you may write")]
     Storage(#[from] rusqlite::Error),
     /// The built-in records do not parse.
     #[error("the built-in sandbox records are broken: {0}")]

@@ -12,8 +12,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use loopgate::adapters::reload::Sources;
+use loopgate::adapters::reload::Watcher;
 use loopgate::adapters::reload::bundle;
+use loopgate::domain::audit::AuditRef;
+use loopgate::domain::audit::JournalFault;
+use loopgate::domain::audit::record::Record;
 use loopgate::domain::catalog::Catalog;
 use loopgate::domain::identity::AuthMethod;
 use loopgate::domain::pdp::Caller;
@@ -28,8 +38,13 @@ use loopgate::domain::pdp::engine::Pdp;
 use loopgate::domain::pdp::ruling::Engine;
 use loopgate::domain::pdp::suite::Suite;
 use loopgate::domain::pdp::suite::Verdict;
+use loopgate::metrics::Metrics;
+use loopgate::pep::ports::Clock;
+use loopgate::pep::ports::Journal;
+use loopgate::pep::rules::RulesCell;
 use serde_json::Value;
 use serde_json::json;
+use tokio::sync::watch;
 
 const LOOPGATE: &str = env!("CARGO_BIN_EXE_loopgate");
 
@@ -128,6 +143,7 @@ fn input(caller: &Caller, tool: &ToolFacts, arguments: &Value, workflow: &str) -
 fn callers() -> Vec<Caller> {
     let caller = |tenant: &str, roles: &[&str], method| Caller {
         user: "svc-pipeline".to_owned(),
+        issuer: "https://issuer.example".to_owned(),
         tenant: tenant.to_owned(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         teams: BTreeMap::from([("payments".to_owned(), vec!["lead".to_owned()])]),
@@ -295,4 +311,69 @@ fn one_decision_can_be_asked_for() {
     assert_eq!(answer["reasons"][0]["code"], "approval_required");
     fs::write(&file, "{\"schema\": 1, \"fase\": \"call\"}").unwrap();
     assert_eq!(loopgate(&["eval", "policies", "--input", file.to_str().unwrap()]).0, 2);
+}
+
+/// A journal that is busy for a while, and tells when it has taken the first record.
+struct Busy {
+    left: AtomicUsize,
+    taken: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl Journal for Busy {
+    async fn append(&self, _record: Record) -> Result<AuditRef, JournalFault> {
+        let used = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if used.is_ok() {
+            return Err(JournalFault::Busy { waiting: 1 });
+        }
+        self.taken.send_replace(true);
+        Ok(AuditRef { writer: "w".to_owned(), epoch: 1, seq: 0 })
+    }
+
+    fn ready(&self, _for_write: bool) -> Result<(), JournalFault> {
+        Ok(())
+    }
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn now_ms(&self) -> i64 {
+        1_790_000_000_000
+    }
+
+    fn random(&self) -> [u8; 16] {
+        [0; 16]
+    }
+}
+
+/// A journal that was slow for a moment used to keep good rules out until somebody touched a file.
+#[tokio::test]
+async fn rules_refused_for_a_passing_cause_are_tried_again() {
+    let (taken, mut first) = watch::channel(false);
+    let cell = Arc::new(RulesCell::default());
+    let backends = Catalog::from_yaml(&fs::read_to_string("config/catalog.yaml").unwrap()).unwrap();
+    let watcher = Watcher {
+        sources: Sources {
+            catalog: "config/catalog.yaml".into(),
+            policy_dir: "policies".into(),
+            checker: LOOPGATE.into(),
+            backends: backends.backends().iter().map(ToString::to_string).collect(),
+        },
+        cell: Arc::clone(&cell),
+        every: Duration::from_millis(1),
+        metrics: Arc::new(Metrics::new()),
+        // The change, the record of its refusal, and the second try's too.
+        journal: Arc::new(Busy { left: AtomicUsize::new(4), taken }),
+        clock: Arc::new(Still),
+    };
+    let seen = watcher.first().await;
+    assert!(cell.current().is_none());
+    let (stop, stopped) = watch::channel(false);
+    let wait = async {
+        first.wait_for(|taken| *taken).await.unwrap();
+        stop.send_replace(true);
+    };
+    tokio::join!(watcher.run(seen, stopped), wait);
+    assert!(cell.current().is_some(), "{:?}", cell.faults());
 }

@@ -18,6 +18,8 @@ use crate::pep::ports::Facts;
 const CALLS_MAX: usize = 32;
 /// Workflows kept.
 const WORKFLOWS_MAX: u64 = 10_000;
+/// Bytes of a call that is kept; a larger one is forgotten, which costs its caller another reading.
+const CALL_BYTES_MAX: usize = 16 * 1024;
 /// How long a workflow without calls is kept.
 const IDLE: Duration = Duration::from_hours(1);
 
@@ -47,6 +49,11 @@ fn key(tenant: &str, caller: &Principal, workflow: &str) -> Key {
     (tenant.to_owned(), caller.issuer.clone(), caller.user.clone(), workflow.to_owned())
 }
 
+/// Size of a call as JSON.
+fn bytes(call: &EarlierCall) -> usize {
+    serde_json::to_vec(call).map_or(usize::MAX, |text| text.len())
+}
+
 impl Facts for RecentCalls {
     fn recall(&self, tenant: &str, caller: &Principal, workflow: &str) -> Vec<EarlierCall> {
         if workflow.is_empty() {
@@ -57,7 +64,7 @@ impl Facts for RecentCalls {
     }
 
     fn note(&self, tenant: &str, caller: &Principal, workflow: &str, call: EarlierCall) {
-        if workflow.is_empty() {
+        if workflow.is_empty() || bytes(&call) > CALL_BYTES_MAX {
             return;
         }
         let calls = self.workflows.get_with(key(tenant, caller, workflow), Arc::default);
@@ -73,25 +80,14 @@ impl Facts for RecentCalls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::identity::forge::principal;
 
     fn call(tool: &str) -> EarlierCall {
         EarlierCall { tool: tool.into(), arguments: serde_json::Map::new(), record_ids: vec![], at_ms: 1, ok: true }
     }
 
     fn caller(issuer: &str, user: &str) -> Principal {
-        Principal {
-            user: user.into(),
-            issuer: issuer.into(),
-            method: crate::domain::identity::AuthMethod::Oauth,
-            client: None,
-            tenants: vec![],
-            active_tenant: None,
-            roles: vec![],
-            teams: std::collections::BTreeMap::new(),
-            permissions: vec![],
-            scopes: vec![],
-            expires_at: 0,
-        }
+        principal(issuer, user, "org_a")
     }
 
     #[test]
@@ -110,6 +106,15 @@ mod tests {
         {
             assert!(facts.recall(tenant, caller, workflow).is_empty());
         }
+    }
+
+    #[test]
+    fn a_huge_call_is_forgotten_instead_of_filling_memory_and_records() {
+        let facts = RecentCalls::new();
+        let mut huge = call("t");
+        huge.arguments.insert("q".into(), "x".repeat(CALL_BYTES_MAX).into());
+        facts.note("org_a", &caller("i", "ada"), "w", huge);
+        assert!(facts.recall("org_a", &caller("i", "ada"), "w").is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use super::print;
 use crate::app;
+use crate::app::AppFault;
 use crate::app::stop::StopSignal;
 use crate::config;
 use crate::sandbox;
@@ -131,19 +132,30 @@ async fn start(args: &Args, dir: &Path) -> Result<Demo, String> {
         trust: Some(own.assertion.jwks()),
     })
     .await
-    .map_err(|fault| format!("the sandbox: {fault}"))?;
+    .map_err(|fault| fault.to_string())?;
     let file = dir.join("gateway.yaml");
     std::fs::write(&file, world::settings(args.mcp, args.admin, backend.addr())).map_err(|cause| cause.to_string())?;
     let settings =
         config::load(&file).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     app::log(&settings.log);
-    let gateway = app::start(settings).await.map_err(|fault| fault.to_string())?;
+    let gateway = app::start(settings).await.map_err(|fault| in_demo(&fault))?;
     if let Some(faults) = gateway.undecided() {
         gateway.stop().await;
         return Err(format!("the rules in {} were refused: {}", dir.display(), faults.join(" | ")));
     }
     let users = issuers.users(dir, gateway.clock())?;
     Ok(Demo { gateway, backend, dir: dir.to_owned(), users })
+}
+
+/// A fault of the start in the demo's own names: its users never wrote settings.
+fn in_demo(fault: &AppFault) -> String {
+    let words = fault.to_string();
+    match fault {
+        AppFault::Listen { .. } => {
+            words.replace("`listen.", "`--").replace("address or", "address, port 0 for a free one, or")
+        }
+        _ => words,
+    }
 }
 
 impl Demo {

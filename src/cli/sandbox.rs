@@ -4,7 +4,6 @@
 //! exit code 2 for a wrong option and 3 when the address or the store cannot be had. Never does
 //! more than start and stop `sandbox`. Called by `main`.
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,8 +75,7 @@ impl Ending {
             SandboxError::Listen { .. } | SandboxError::Storage(_) => 3,
             SandboxError::Seed(_) | SandboxError::Schema { .. } => 1,
         };
-        let words = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-        Self { words, code }
+        Self { words: error.to_string(), code }
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::canonical;
 use crate::domain::canonical::NotCanonical;
 use crate::domain::catalog::Tool;
+use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
 
 /// Longest key.
@@ -78,13 +79,25 @@ pub fn write_key(tool: &Tool, client: Option<Key>, fresh: uuid::Uuid) -> Option<
     })
 }
 
+/// The key under which the backend sees a caller's key: the same for every try of one caller, and
+/// no other caller's, however they choose their keys. A `UUIDv8` (RFC 9562) of a SHA-256.
+#[must_use]
+pub fn execution_id(tenant: &Tenant, principal: &Principal, key: &Key) -> String {
+    // A line end stands in none of the parts, so no two callers' parts run into each other.
+    let whole = format!("loopgate execution 1\n{}\n{}\n{}\n{key}", tenant.as_str(), principal.issuer, principal.user);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, whole.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}
+
 /// A write, as far as it decides whether another one is the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Deed<'a> {
     /// For which organisation.
     pub tenant: &'a Tenant,
-    /// By whom.
-    pub user: &'a str,
+    /// By whom: the user, and the issuer that vouches for them.
+    pub caller: &'a Principal,
     /// The tool, with its definition and route.
     pub tool: &'a Tool,
     /// Validated arguments, without control arguments.
@@ -102,7 +115,7 @@ impl Deed<'_> {
         canonical::digest_value(&json!({
             "v": 1,
             "tenant": self.tenant.as_str(),
-            "user": self.user,
+            "user": [self.caller.issuer, self.caller.user],
             "tool": self.tool.name,
             "definition": self.tool.digest,
             "route": self.tool.route_text(),
@@ -115,32 +128,13 @@ impl Deed<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::collections::BTreeSet;
 
     use super::*;
     use crate::domain::catalog::BUILT_IN;
     use crate::domain::catalog::Catalog;
-    use crate::domain::identity::AuthMethod;
-    use crate::domain::identity::Principal;
-    use crate::domain::identity::resolve_tenant;
-
-    fn tenant(name: &str) -> Tenant {
-        let principal = Principal {
-            user: "ada".to_owned(),
-            issuer: "https://issuer".to_owned(),
-            method: AuthMethod::Oauth,
-            client: None,
-            tenants: vec![name.to_owned()],
-            active_tenant: None,
-            roles: Vec::new(),
-            teams: BTreeMap::new(),
-            permissions: Vec::new(),
-            scopes: Vec::new(),
-            expires_at: 0,
-        };
-        resolve_tenant(&principal, None, None).unwrap()
-    }
+    use crate::domain::identity::forge::principal;
+    use crate::domain::identity::forge::tenant;
 
     fn arguments(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap()
@@ -174,16 +168,35 @@ mod tests {
     }
 
     #[test]
+    fn two_callers_never_share_an_execution_however_they_choose_their_keys() {
+        let (gcn, nordbank) = (tenant("org_gcn"), tenant("org_nordbank"));
+        let key = Key::parse("K1").unwrap();
+        let callers = [
+            (&gcn, principal("i", "ada", "org_gcn")),
+            (&nordbank, principal("i", "ada", "org_gcn")),
+            (&gcn, principal("i", "ben", "org_gcn")),
+            (&gcn, principal("j", "ada", "org_gcn")),
+        ];
+        let ids: BTreeSet<_> = callers.iter().map(|(tenant, caller)| execution_id(tenant, caller, &key)).collect();
+        assert_eq!(ids.len(), callers.len());
+        let (gcn, ada) = &callers[0];
+        assert_eq!(execution_id(gcn, ada, &key), execution_id(gcn, ada, &Key::parse("K1").unwrap()));
+    }
+
+    #[test]
     fn a_fingerprint_changes_with_everything_that_makes_a_write_another_one() {
         let catalog = Catalog::from_yaml(BUILT_IN).unwrap();
         let (gcn, nordbank) = (tenant("org_gcn"), tenant("org_nordbank"));
         let (first, other) = (arguments(&json!({"title": "a", "n": 1})), arguments(&json!({"title": "b", "n": 1})));
         let tool = catalog.tool("loopiq_create_work_item").unwrap();
-        let deed = Deed { tenant: &gcn, user: "ada", tool, arguments: &first, workflow: "", approval: None };
+        let (ada, ben) = (principal("i", "ada", "org_gcn"), principal("i", "ben", "org_gcn"));
+        let other_ada = principal("j", "ada", "org_gcn");
+        let deed = Deed { tenant: &gcn, caller: &ada, tool, arguments: &first, workflow: "", approval: None };
         let all = [
             deed,
             Deed { tenant: &nordbank, ..deed },
-            Deed { user: "ben", ..deed },
+            Deed { caller: &ben, ..deed },
+            Deed { caller: &other_ada, ..deed },
             Deed { tool: catalog.tool("loopiq_update_work_item").unwrap(), ..deed },
             Deed { arguments: &other, ..deed },
             Deed { workflow: "w", ..deed },

@@ -81,8 +81,10 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Caller {
-    /// The user.
+    /// The user, as the issuer names them. Two issuers may name one user, so this alone names nobody.
     pub user: String,
+    /// The issuer that vouches for the user: the `iss` of the token.
+    pub issuer: String,
     /// The tenant the call is made for.
     pub tenant: String,
     /// Organisation roles.

@@ -33,6 +33,7 @@ use crate::domain::catalog::OwnTool;
 use crate::domain::catalog::RouteRequest;
 use crate::domain::catalog::Tool;
 use crate::domain::idempotency::Key;
+use crate::domain::idempotency::execution_id;
 use crate::domain::idempotency::write_key;
 use crate::domain::inspect;
 use crate::domain::inspect::Inspected;
@@ -57,14 +58,23 @@ pub(super) enum Outcomes {
     Backend(BackendAnswer),
 }
 
-/// Whether the call changes anything.
+/// Whether the call is to change anything.
 fn writes(permit: &Permit<Action>) -> bool {
     permit.action().tool.writes() && !permit.action().dry_run
 }
 
+/// Whether the call may change something: a write, or a dry run that only the backend's word keeps
+/// from being one.
+fn may_write(permit: &Permit<Action>) -> bool {
+    let action = permit.action();
+    action.tool.writes() && (!action.dry_run || action.tool.dry_run.is_some())
+}
+
 impl Pep {
     /// A write gets the key under which it happens once: the caller's, or one made here.
-    pub(super) fn remember(&self, permit: &Permit<Action>, asked: &mut Asked) {
+    ///
+    /// The backend sees an execution id instead, so that no two callers ever share a key.
+    pub(super) fn remember(&self, standing: &Standing, permit: &Permit<Action>, asked: &mut Asked) {
         if !writes(permit) {
             return;
         }
@@ -72,8 +82,11 @@ impl Pep {
         let client = asked.controls.idempotency_key.as_deref().and_then(|key| Key::parse(key).ok());
         let fresh = fresh_uuid(asked.now_ms, self.clock.random());
         if let Some(write) = write_key(&permit.action().tool, client, fresh) {
-            asked.record.keyed(write.key.as_str(), None);
+            let execution = execution_id(&standing.tenant, &standing.principal, &write.key);
+            asked.record.keyed(write.key.as_str(), Some(&execution));
             asked.tell("idempotencyKey", write.key.as_str());
+            asked.tell("executionId", execution.clone());
+            asked.execution_id = Some(execution);
             asked.controls.idempotency_key = Some(write.key.as_str().to_owned());
         }
     }
@@ -84,7 +97,7 @@ impl Pep {
             self.metrics.journal_faults.with_label_values(&["refused"]).inc();
             Refusal::of(Code::AuditUnavailable).detail(fault)
         };
-        if !writes(permit) {
+        if !may_write(permit) {
             return match self.journal.ready(false) {
                 Err(fault) if !asked.best_effort => Err(unavailable(fault).into()),
                 Ok(()) | Err(_) => Ok(()),
@@ -121,13 +134,13 @@ impl Pep {
             decision_id: &decision_id,
             workflow: asked.controls.workflow.as_deref(),
             approval_id: None,
-            idempotency_key: asked.controls.idempotency_key.as_deref().filter(|_| writes(permit)),
+            idempotency_key: asked.execution_id.as_deref(),
             trace: &asked.trace,
         };
         let outbound =
             self.propagation.outbound(request, action, &standing.principal, &ids, asked.now_ms.div_euclid(1000))?;
         asked.progress.send(1, PROGRESS_STEPS, "allowed by policy, sent to LoopIQ");
-        asked.reach = if writes(permit) { Reach::Write } else { Reach::Read };
+        asked.reach = if may_write(permit) { Reach::Write } else { Reach::Read };
         let started = Instant::now();
         let sent = self.backend.send(permit, outbound).await;
         asked.took(&self.metrics, Stage::Forward, started);
@@ -184,6 +197,12 @@ impl Pep {
                 }
             })?;
         note(asked, execution, Some(answer.status), answer.body.len(), inspected.record_ids.clone());
+        if action.dry_run && action.tool.writes() && inspected.value.get("dryRun") != Some(&Value::Bool(true)) {
+            // WHY: only the backend's word says that nothing was changed, and it has not given it.
+            return Err(
+                unknown(&action.tool, asked, Some(answer.status), "the answer does not say `dryRun: true`").into()
+            );
+        }
         Ok(inspected)
     }
 
@@ -274,7 +293,9 @@ fn preview(tool: &Tool, request: &RouteRequest) -> Value {
 fn unknown(tool: &Tool, asked: &mut Asked, status: Option<u16>, detail: impl std::fmt::Display) -> Refusal {
     note(asked, Execution::Unknown, status, 0, Vec::new());
     let key = asked.controls.idempotency_key.clone().unwrap_or_default();
-    let next = if tool.idempotent {
+    let next = if key.is_empty() {
+        "do not take it for a preview; look for the record in LoopIQ first".to_owned()
+    } else if tool.idempotent {
         format!("call again with `idempotencyKey` {key}: LoopIQ honours it, so the write happens once")
     } else {
         "do not send it again; look for the record in LoopIQ first".to_owned()
@@ -294,7 +315,7 @@ fn lost(fault: &SendFault, permit: &Permit<Action>, asked: &mut Asked) -> Refusa
         note(asked, Execution::NotSent, None, 0, Vec::new());
         return Refusal::of(Code::BackendUnavailable).detail(fault);
     }
-    if !writes(permit) {
+    if !may_write(permit) {
         note(asked, Execution::Failed, None, 0, Vec::new());
         let code = match fault.kind {
             SendFaultKind::Timeout => Code::BackendTimeout,
@@ -314,7 +335,7 @@ fn judge(answer: &BackendAnswer, permit: &Permit<Action>, asked: &mut Asked) -> 
         return Ok(());
     };
     // WHY: a 5xx or a 408 may come from before or after the commit; only another 4xx is a definite no.
-    if writes(permit) && (answer.status >= 500 || answer.status == 408) {
+    if may_write(permit) && (answer.status >= 500 || answer.status == 408) {
         return Err(unknown(&permit.action().tool, asked, Some(answer.status), &refusal.detail));
     }
     note(asked, Execution::Failed, Some(answer.status), answer.body.len(), Vec::new());

@@ -17,6 +17,8 @@ use super::asked::Asked;
 use super::asked::Reach;
 use super::asked::Reply;
 use super::receive::challenge_body;
+use crate::domain::audit::AuditRef;
+use crate::domain::audit::JournalFault;
 use crate::domain::audit::record::Stage as Written;
 use crate::domain::identity::metadata;
 use crate::domain::mcp;
@@ -66,7 +68,9 @@ impl Pep {
             return outcome;
         }
         let mut stood_for = 0;
-        if let Err(No::Challenge(_)) = &outcome {
+        if !asked.authenticated {
+            // WHY: a stranger costs nothing to be one; each of their requests with a record of its own
+            // would fill the disk and make everybody wait for it.
             let Some(before) = self.refused.record_now(asked.now_ms) else {
                 self.metrics.records_aggregated.inc();
                 return outcome;
@@ -77,12 +81,8 @@ impl Pep {
             asked.record.refused(no);
         }
         let stage = if outcome.is_err() && asked.reach == Reach::Nothing { Written::Denied } else { Written::Outcome };
-        let mut record = asked.record.stage(stage, self.clock.now_ms());
-        if stood_for > 0 {
-            record = record.with("refusedCredentialsBefore", stood_for);
-        }
         let started = Instant::now();
-        let kept = self.journal.append(record).await;
+        let kept = self.keep(asked, stage, stood_for).await;
         self.metrics.stage(Stage::Audit, started.elapsed());
         match kept {
             Ok(reference) => {
@@ -93,6 +93,20 @@ impl Pep {
         }
     }
 
+    /// One record; when it is too large, one that says so and leaves out what made it large.
+    async fn keep(&self, asked: &mut Asked, stage: Written, stood_for: u64) -> Result<AuditRef, JournalFault> {
+        let mut record = asked.record.stage(stage, self.clock.now_ms());
+        if stood_for > 0 {
+            record = record.with("refusedBefore", stood_for);
+        }
+        match self.journal.append(record).await {
+            Err(JournalFault::TooLarge { .. }) => {
+                self.journal.append(asked.record.stage(stage, self.clock.now_ms()).reduced()).await
+            }
+            kept => kept,
+        }
+    }
+
     /// The record could not be made durable.
     fn unrecorded(&self, asked: &mut Asked, outcome: Result<Reply, No>, fault: &str) -> Result<Reply, No> {
         error!(request.id = %asked.request_id, "the record of request {} is not durable: {fault}", asked.request_id);
@@ -100,8 +114,8 @@ impl Pep {
             self.metrics.journal_faults.with_label_values(&["best_effort"]).inc();
             return outcome;
         }
-        // WHY: a challenge or a malformed message shows nothing, so it needs no record to go out.
-        if matches!(outcome, Err(No::Challenge(_) | No::Fault(_))) {
+        // WHY: what a stranger is told shows nothing, so it needs no record to go out.
+        if !asked.authenticated {
             return outcome;
         }
         self.metrics.journal_faults.with_label_values(&["unanswered"]).inc();

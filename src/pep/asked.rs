@@ -79,8 +79,12 @@ pub(super) struct Asked {
     pub(super) id: Option<RequestId>,
     /// The message, once it was read; decides the form of the answer.
     pub(super) request: Option<Request>,
+    /// Whether the caller is known; before that, a refusal shows nothing and is recorded sparingly.
+    pub(super) authenticated: bool,
     /// What steers the call.
     pub(super) controls: Controls,
+    /// What a write is called at the backend: its `Idempotency-Key`.
+    pub(super) execution_id: Option<String>,
     /// How far it has come.
     pub(super) reach: Reach,
     /// Whether the answer may go out without a record.
@@ -128,7 +132,9 @@ impl Asked {
             record,
             id: None,
             request: None,
+            authenticated: false,
             controls: Controls::default(),
+            execution_id: None,
             reach: Reach::Nothing,
             best_effort: false,
             audit_meta,

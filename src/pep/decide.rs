@@ -100,33 +100,54 @@ impl Pep {
         asked: &mut Asked,
         call: &ToolCall,
     ) -> Result<Target, No> {
-        let (tool, no) = match standing.rules.catalog.resolve(call) {
+        let by_route = |tool: &Tool| tool.name != call.name;
+        let resolved = standing.rules.catalog.resolve(call);
+        // WHY: whether a tool may be seen is asked before anything is made of the arguments; a hidden
+        // tool must not tell that it exists by their form, by their headers, or by the time they take.
+        let meant = match &resolved {
+            Ok(target) => Some(&target.tool),
+            Err(ResolveFault::Invalid { tool, .. }) => Some(tool),
+            Err(ResolveFault::UnknownTool(_) | ResolveFault::UnknownRoute { .. }) => None,
+        };
+        if !self.is_visible(standing, asked, call, meant)? {
+            let by_route =
+                matches!(resolved, Err(ResolveFault::UnknownRoute { .. })) || meant.is_some_and(|tool| by_route(tool));
+            return Err(no_such(&call.name, by_route));
+        }
+        match resolved {
             Ok(target) => {
                 asked.record.called(&target.tool, target.via.as_ref().map(|via| via.name.as_str()), &target.arguments);
                 match misfit(standing, arrival, asked, &target, call) {
-                    None => return Ok(target),
-                    Some(no) => (target.tool, no),
+                    None => Ok(target),
+                    Some(no) => Err(no),
                 }
             }
-            Err(ResolveFault::Invalid { tool, refusal }) => {
+            Err(ResolveFault::Invalid { refusal, .. }) => {
                 asked.record.called_unknown(&call.name);
-                (tool, No::from(*refusal))
+                Err(No::from(*refusal))
             }
-            Err(fault) => {
-                asked.record.called_unknown(&call.name);
-                self.visible(standing, asked, BTreeMap::new())?;
-                return Err(no_such(&call.name, matches!(fault, ResolveFault::UnknownRoute { .. })));
-            }
-        };
-        // WHY: arguments and the headers that repeat them are judged for their form before policy sees
-        // them, and the form that a hidden tool asks for must not tell that it exists; so first ask
-        // whether it may be seen.
-        let facts: BTreeMap<_, _> = standing.rules.facts.get_key_value(&tool.name).into_iter().map(owned).collect();
-        let visible = self.visible(standing, asked, facts)?;
-        if visible.contains(&tool.name) {
-            return Err(no);
+            Err(ResolveFault::UnknownTool(_) | ResolveFault::UnknownRoute { .. }) => Err(no_such(&call.name, false)),
         }
-        Err(no_such(&call.name, tool.name != call.name))
+    }
+
+    /// Whether the caller may see the tool that a call means; one that means none is asked about too.
+    fn is_visible(
+        &self,
+        standing: &Standing,
+        asked: &mut Asked,
+        call: &ToolCall,
+        tool: Option<&Arc<Tool>>,
+    ) -> Result<bool, No> {
+        let facts =
+            tool.and_then(|tool| standing.rules.facts.get_key_value(&tool.name)).into_iter().map(owned).collect();
+        let input = Input { tools: Some(facts), ..input(Phase::List, standing, asked) };
+        let ruling = standing.rules.pdp.decide(&input);
+        if tool.is_some_and(|tool| ruling.fault().is_none() && ruling.sees(&tool.name)) {
+            return Ok(true);
+        }
+        asked.record.called_unknown(&call.name);
+        self.note_ruling(&standing.rules, asked, &input, &ruling);
+        self.no_answer(&ruling).map_or(Ok(false), Err)
     }
 
     /// Whether the call may be made.
@@ -188,6 +209,12 @@ impl Pep {
         let started = Instant::now();
         let ruling = rules.pdp.decide(input);
         asked.took(&self.metrics, Stage::Decide, started);
+        self.note_ruling(rules, asked, input, &ruling);
+        ruling
+    }
+
+    /// Writes a ruling into the record.
+    fn note_ruling(&self, rules: &Rules, asked: &mut Asked, input: &Input, ruling: &Ruling) {
         let id = fresh_id(asked.now_ms, self.clock.random());
         let decided = Decided {
             id: &id,
@@ -207,7 +234,6 @@ impl Pep {
             asked.tell("decisionId", id);
         }
         asked.tell("policyRevision", rules.revision());
-        ruling
     }
 }
 
@@ -268,6 +294,7 @@ pub(super) fn input(phase: Phase, standing: &Standing, asked: &Asked) -> Input {
         phase,
         caller: Caller {
             user: principal.user.clone(),
+            issuer: principal.issuer.clone(),
             tenant: standing.tenant.as_str().to_owned(),
             roles: principal.roles.clone(),
             teams: principal.teams.clone(),

@@ -73,29 +73,14 @@ fn caller(principal: &Principal) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn principal(user: &str) -> Principal {
-        Principal {
-            user: user.to_owned(),
-            issuer: "i".to_owned(),
-            method: crate::domain::identity::AuthMethod::Oauth,
-            client: None,
-            tenants: vec![],
-            active_tenant: None,
-            roles: vec![],
-            teams: std::collections::BTreeMap::new(),
-            permissions: vec![],
-            scopes: vec![],
-            expires_at: 0,
-        }
-    }
+    use crate::domain::identity::forge::principal;
 
     #[test]
     fn only_the_caller_can_cancel_and_an_ambiguous_id_cancels_nothing() {
         let register = InFlight::default();
         let (one, two) = (Cancel::default(), Cancel::default());
         let id = RequestId::Number(7);
-        let (ada, ben) = (principal("ada"), principal("ben"));
+        let (ada, ben) = (principal("i", "ada", "org_a"), principal("i", "ben", "org_a"));
         let first = register.enter(&ada, Some(&id), &one);
         assert!(!register.cancel(&ben, &id));
         let second = register.enter(&ada, Some(&id), &two);

@@ -92,6 +92,7 @@ impl Pep {
                 No::Challenge(fault.challenge(self.settings.scopes.clone()))
             }
         })?;
+        asked.authenticated = true;
         asked.record.caller(&principal, None);
         asked.tell("user", principal.user.clone());
         Ok(principal)

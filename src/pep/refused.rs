@@ -1,4 +1,4 @@
-//! How often refused credentials get a record of their own.
+//! How often refusals of strangers get a record of their own.
 //!
 //! Promises: a stranger cannot fill the disk: above a rate, refusals are counted and the count goes
 //! into the next record, so that none is lost from sight. Never delays an answer. Called by `pep`.

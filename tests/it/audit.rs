@@ -1,7 +1,10 @@
 //! No record, no answer: what the journal holds, and what happens when it cannot hold more.
 
 use std::process::Command;
+use std::process::Output;
+use std::sync::Arc;
 
+use loopgate::adapters::facts::RecentCalls;
 use serde_json::Value;
 use serde_json::json;
 
@@ -81,17 +84,6 @@ async fn the_intent_of_a_write_is_in_the_journal_before_its_outcome_and_the_whol
 
     // Anyone can check the files alone, with the public key.
     world.stop_gateway().await;
-    let verify = |world: &World| {
-        let key = world.path("keys/audit.pub");
-        let dir = world.path("audit");
-        Command::new(env!("CARGO_BIN_EXE_loopgate"))
-            .args(["audit", "verify"])
-            .arg(dir)
-            .arg("--pub")
-            .arg(key)
-            .output()
-            .unwrap()
-    };
     let fine = verify(&world);
     assert!(fine.status.success(), "{}", String::from_utf8_lossy(&fine.stdout));
     let segment = std::fs::read_dir(world.path("audit/it"))
@@ -102,6 +94,35 @@ async fn the_intent_of_a_write_is_in_the_journal_before_its_outcome_and_the_whol
     let text = std::fs::read_to_string(&segment).unwrap();
     std::fs::write(&segment, text.replacen("Intended-and-lost", "Never-happened!!!", 1)).unwrap();
     assert!(!verify(&world).status.success(), "an altered record is found");
+}
+
+/// What `loopgate audit verify` says of the files.
+fn verify(world: &World) -> Output {
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_loopgate"));
+    verify.args(["audit", "verify"]).arg(world.path("audit")).arg("--pub").arg(world.path("keys/audit.pub"));
+    verify.output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_starts_again_goes_on_with_its_journal_and_its_keys() {
+    let mut world = World::new().await;
+    let before = world.read("ada").send().await;
+    let jwks = world.get(&world.mcp.replace("/mcp", "/.well-known/jwks.json")).await;
+    world.start_again().await;
+    let after = world.write("ada", "After-the-start").send().await;
+    after.done();
+    assert!(before.audit()["auditRef"].as_str().unwrap().starts_with("it/1/"), "{}", before.text);
+    assert!(after.audit()["auditRef"].as_str().unwrap().starts_with("it/2/"), "{}", after.text);
+    assert!(world.record(before.audit()).is_object() && world.record(after.audit()).is_object());
+    assert_eq!(world.get(&world.mcp.replace("/mcp", "/.well-known/jwks.json")).await, jwks, "backends trust it still");
+    world.stop_gateway().await;
+    let fine = verify(&world);
+    assert!(fine.status.success(), "{}", String::from_utf8_lossy(&fine.stdout));
+    // The whole first epoch is taken away.
+    let files = std::fs::read_dir(world.path("audit/it")).unwrap().map(|file| file.unwrap().path());
+    let first = files.filter(|path| path.extension().is_some_and(|ext| ext == "jsonl")).min().unwrap();
+    std::fs::remove_file(first).unwrap();
+    assert!(!verify(&world).status.success(), "a missing segment is found");
 }
 
 /// Below the low-water mark the journal keeps its last room for what has to be said of calls that
@@ -164,4 +185,21 @@ async fn a_write_that_was_sent_and_cannot_be_recorded_says_so() {
     let first = again["result"]["structuredContent"]["id"].clone();
     assert_eq!(again["result"]["isError"], false, "{again}");
     assert_eq!(bench.write("unrecorded").await["result"]["structuredContent"]["id"], first, "{again}");
+}
+
+/// A route may say that its answers matter more than their records. Writes cannot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_read_of_a_best_effort_route_is_answered_without_a_record() {
+    let route = "    route: GET /api/v1/releases/{release}/certification\n";
+    let best_effort = "    route: GET /api/v1/releases/{release}/certification\n    audit: best_effort\n";
+    let setup = Setup { catalog: vec![(route, best_effort)], ..Setup::default() };
+    let bench = Bench::in_setup(&setup, 0, Arc::new(RecentCalls::new())).await;
+    let release = json!({"release": RELEASE});
+    let read = bench.ask("tools/call", json!({"name": "loopiq_get_release_certification", "arguments": release})).await;
+    assert_eq!(read["result"]["isError"], false, "{read}");
+    assert!(read["result"]["_meta"]["com.loopiq/audit"].get("auditRef").is_none(), "{read}");
+    let other = bench.ask("tools/call", json!({"name": "loopiq_get_release", "arguments": release})).await;
+    assert_eq!(refused(&other)["code"], "audit_unavailable", "{other}");
+    let metrics = bench.gate.metrics.render();
+    assert!(metrics.contains("loopgate_journal_faults_total{result=\"best_effort\"} 1"), "{metrics}");
 }

@@ -106,7 +106,11 @@ impl Bench {
     }
 
     pub(crate) async fn with(records: usize, facts: Arc<dyn ports::Facts>) -> Self {
-        let site = Site::make(&Setup::default()).await;
+        Self::in_setup(&Setup::default(), records, facts).await
+    }
+
+    pub(crate) async fn in_setup(setup: &Setup, records: usize, facts: Arc<dyn ports::Facts>) -> Self {
+        let site = Site::make(setup).await;
         let settings = site.settings();
         let resource = "http://127.0.0.1:1/mcp".to_owned();
         let rules = RulesCell::default();

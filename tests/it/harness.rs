@@ -43,7 +43,7 @@ pub(crate) struct Setup {
     pub(crate) catalog: Vec<(&'static str, &'static str)>,
     /// File of the policies, text in it that is replaced, and by what.
     pub(crate) policies: Vec<(&'static str, &'static str, &'static str)>,
-    /// `listen` of the journal section.
+    /// Members added to the settings' `audit`, each after a comma.
     pub(crate) audit: &'static str,
     /// Where the backend is, if not where the sandbox is.
     pub(crate) backend: Option<String>,
@@ -53,7 +53,7 @@ pub(crate) struct Setup {
 pub(crate) struct World {
     pub(crate) dir: TempDir,
     pub(crate) people: DevIssuer,
-    services: DevIssuer,
+    pub(crate) services: DevIssuer,
     pub(crate) http: reqwest::Client,
     pub(crate) mcp: String,
     pub(crate) admin: String,
@@ -95,7 +95,6 @@ impl World {
     }
 
     /// A tool call of one of the cast.
-    #[expect(clippy::needless_pass_by_value, reason = "arguments are literals at every call")]
     pub(crate) fn call(&self, user: &str, tool: &str, arguments: Value) -> Message {
         self.message(user, "tools/call").param("name", tool).param("arguments", arguments)
     }
@@ -131,7 +130,6 @@ impl World {
     }
 
     /// The next request to LoopIQ that fits goes wrong in this way.
-    #[expect(clippy::needless_pass_by_value, reason = "faults are literals at every call")]
     pub(crate) async fn fault(&self, fault: Value) {
         let set = self.http.post(format!("{}/_sandbox/faults", self.backend)).json(&fault).send().await.unwrap();
         assert_eq!(set.status(), 201, "{}", set.text().await.unwrap());
@@ -198,7 +196,7 @@ impl World {
         let segments = files.iter().filter(|path| path.extension().is_some_and(|ext| ext == "jsonl"));
         let text: String = segments.map(|path| fs::read_to_string(path).unwrap()).collect();
         // WHY: the last line may be half written while the gateway runs.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -214,6 +212,15 @@ impl World {
     pub(crate) fn stages(&self, request_id: &str) -> Vec<String> {
         let of_request = self.journal().into_iter().filter(|one| one["metadata"]["correlation_uid"] == request_id);
         of_request.map(|one| one["unmapped"]["loopgate"]["stage"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Starts the gateway again, on the files that it left; on other ports.
+    pub(crate) async fn start_again(&mut self) {
+        self.stop_gateway().await;
+        let gateway = app::start_with(load(self.dir.path()), LOOPGATE.into()).await.unwrap();
+        self.mcp = gateway.mcp_url();
+        self.admin = format!("http://{}", gateway.admin);
+        self.gateway = Some(gateway);
     }
 
     /// Stops the gateway as SIGTERM does and leaves the rest.
@@ -276,13 +283,17 @@ impl Site {
 
     /// The settings, read from the file as `serve` reads them.
     pub(crate) fn settings(&self) -> config::Settings {
-        config::load(&self.dir.path().join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults:?}"))
+        load(self.dir.path())
     }
 
     /// Where the rules of these settings come from.
     pub(crate) fn sources(&self) -> Sources {
         Sources { checker: LOOPGATE.into(), ..app::sources(&self.settings()) }
     }
+}
+
+fn load(dir: &Path) -> config::Settings {
+    config::load(&dir.join("gateway.yaml")).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
 fn settings(backend: &str, setup: &Setup) -> String {

@@ -15,6 +15,7 @@ use crate::harness::AUDIENCE;
 use crate::harness::PEOPLE;
 use crate::harness::World;
 use crate::harness::base64url;
+use crate::harness::claims;
 use crate::harness::sign;
 use crate::message::Message;
 
@@ -149,6 +150,33 @@ async fn a_token_is_in_no_journal_file_and_in_no_request_to_the_backend() {
     let text = journal_text(&world);
     assert!(text.contains("Hold the token back"), "the eye sees");
     assert!(!text.contains(signature), "the token is in the journal");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issuer_vouches_only_for_its_own_kind_of_caller_and_its_own_tenants() {
+    let world = World::new().await;
+    let now = app::now_s();
+    world.read("svc-pipeline").send().await.done();
+    world.forget().await;
+    let ask = |token: &str| {
+        Message::new(&world.http, &world.mcp, "tools/call")
+            .header("authorization", &format!("Bearer {token}"))
+            .param("name", "loopiq_search_releases")
+            .param("arguments", json!({}))
+    };
+    // The issuer of services may vouch for org_gcn alone; a token that says more says nothing.
+    let mut service = claims("svc-pipeline");
+    service.tenants = vec!["org_gcn".to_owned(), "org_nordbank".to_owned()];
+    let wide = world.services.mint(&service, now, 600, "wide");
+    assert_eq!(ask(&wide).header("X-LoopIQ-Tenant", "org_gcn").send().await.status, 401);
+    service.tenants = vec!["org_nordbank".to_owned()];
+    assert_eq!(ask(&world.services.mint(&service, now, 600, "other")).send().await.status, 401);
+    // A service does not become a person by its name and roles, nor a person a service.
+    let pretender = world.services.mint(&claims("ada"), now, 600, "pretender");
+    assert_eq!(ask(&pretender).send().await.code(), "unknown_tool");
+    let listed = world.people.mint(&claims("svc-pipeline"), now, 600, "listed");
+    assert_eq!(ask(&listed).send().await.code(), "unknown_tool");
+    assert!(world.seen().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

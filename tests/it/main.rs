@@ -14,6 +14,7 @@
 mod harness;
 mod message;
 mod bench;
+mod attack;
 mod deny;
 mod tenancy;
 mod identity;

@@ -1,11 +1,17 @@
 //! Rules change while calls run: whole or not at all, and never for the worse.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use loopgate::adapters::reload::Watcher;
+use loopgate::domain::audit::AuditRef;
+use loopgate::domain::audit::JournalFault;
+use loopgate::domain::audit::record::Record;
 use loopgate::metrics::Metrics;
+use loopgate::pep::ports;
 use loopgate::pep::rules::RulesCell;
 use serde_json::Value;
 use serde_json::json;
@@ -161,6 +167,25 @@ async fn a_gateway_that_starts_with_broken_rules_decides_nothing_until_they_are_
     world.read("ada").send().await.done();
 }
 
+/// An operator who edits a file at the very moment at which the first rules go in force.
+struct Editing {
+    file: PathBuf,
+    records: Failing,
+}
+
+#[async_trait]
+impl ports::Journal for Editing {
+    async fn append(&self, record: Record) -> Result<AuditRef, JournalFault> {
+        let text = fs::read_to_string(&self.file).unwrap();
+        fs::write(&self.file, text.replace(OPEN, WITHOUT_RELEASES)).unwrap();
+        self.records.append(record).await
+    }
+
+    fn ready(&self, for_write: bool) -> Result<(), JournalFault> {
+        self.records.ready(for_write)
+    }
+}
+
 /// The files used to be looked at for the first time only after they had been loaded, so that an
 /// edit in between was never noticed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,13 +197,11 @@ async fn a_change_made_while_the_gateway_starts_is_not_missed() {
         cell: Arc::clone(&cell),
         every: Duration::from_millis(10),
         metrics: Arc::new(Metrics::new()),
-        journal: Arc::new(Failing::with_room(10)),
+        journal: Arc::new(Editing { file: site.dir.path().join(TENANTS), records: Failing::with_room(10) }),
         clock: Arc::new(Now),
     };
     let seen = watcher.first().await;
     let first = cell.current().unwrap().revision();
-    let file = site.dir.path().join(TENANTS);
-    fs::write(&file, fs::read_to_string(&file).unwrap().replace(OPEN, WITHOUT_RELEASES)).unwrap();
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(watcher.run(seen, stopped));

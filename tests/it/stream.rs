@@ -71,7 +71,7 @@ async fn a_call_whose_client_hangs_up_after_it_was_sent_on_is_carried_to_its_end
     let world = World::new().await;
     for (nth, streaming) in [false, true].into_iter().enumerate() {
         world.forget().await;
-        world.fault(json!({"method": "POST", "path": "/api/v1/work-items", "kind": "delay", "ms": 400})).await;
+        world.fault(json!({"method": "POST", "path": "/api/v1/work-items", "kind": "delay", "ms": 1500})).await;
         let title = format!("Abandoned-{nth}");
         let mut call = world.write("ada", &title);
         if streaming {
@@ -97,6 +97,21 @@ async fn a_call_whose_client_hangs_up_after_it_was_sent_on_is_carried_to_its_end
     }
     eventually("rest", || async { (world.metric("loopgate_requests_in_flight").await == Some(0.0)).then_some(()) })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_lets_calls_under_way_be_answered_and_takes_no_new_ones() {
+    let mut world = World::new().await;
+    world.fault(json!({"method": "POST", "path": "/api/v1/work-items", "kind": "delay", "ms": 700})).await;
+    let (call, late) = (world.write("ada", "Under-way"), world.read("ada"));
+    let mut clients = JoinSet::new();
+    clients.spawn(async move { call.send().await });
+    eventually("the request at the backend", || async { (!world.seen().await.is_empty()).then_some(()) }).await;
+    world.stop_gateway().await;
+    assert!(late.request().send().await.is_err(), "the door is closed");
+    let answer = clients.join_next().await.unwrap().unwrap();
+    answer.done();
+    assert_eq!(world.stages(answer.audit()["requestId"].as_str().unwrap()), ["intent", "outcome"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,9 +13,9 @@ use crate::harness::World;
 const WRITES: &str = "/api/v1/work-items";
 /// The tools that the time limits below are set on.
 const CREATE: &str = "    route: POST /api/v1/work-items\n";
-const CREATE_IN_TIME: &str = "    route: POST /api/v1/work-items\n    timeout: 400ms\n";
+const CREATE_IN_TIME: &str = "    route: POST /api/v1/work-items\n    timeout: 1500ms\n";
 const READ: &str = "    route: GET /api/v1/releases/{release}/certification\n";
-const READ_IN_TIME: &str = "    route: GET /api/v1/releases/{release}/certification\n    timeout: 400ms\n";
+const READ_IN_TIME: &str = "    route: GET /api/v1/releases/{release}/certification\n    timeout: 1500ms\n";
 
 fn outcome(record: &Value) -> &str {
     record["unmapped"]["loopgate"]["execution"]["outcome"].as_str().unwrap_or_default()
@@ -27,10 +27,11 @@ async fn a_low_impact_write_goes_through_once_with_a_key_and_the_key_gives_the_s
     let made = world.write("ada", "Keyed-by-the-gateway").send().await;
     let item = made.done();
     let key = made.audit()["idempotencyKey"].as_str().unwrap().to_owned();
+    let mut executions = vec![made.audit()["executionId"].clone()];
     assert_eq!(made.audit()["recordIds"], json!([item["id"]]));
     assert_eq!(world.seen().await.len(), 1, "sent once");
 
-    // The client's own key, wherever it stands, is the one sent on.
+    // The client's own key is kept wherever it stands; the backend sees the execution that it stands for.
     for (nth, call) in [
         world.write("ada", "Keyed-by-header").header("Idempotency-Key", "client-0"),
         world.write("ada", "Keyed-by-meta").meta("com.loopiq/idempotencyKey", "client-1"),
@@ -41,10 +42,12 @@ async fn a_low_impact_write_goes_through_once_with_a_key_and_the_key_gives_the_s
         let answer = call.send().await;
         answer.done();
         assert_eq!(answer.audit()["idempotencyKey"], format!("client-{nth}"));
+        executions.push(answer.audit()["executionId"].clone());
     }
     let seen = world.seen().await;
     let keys: Vec<&Value> = seen.iter().map(|request| &request["headers"]["idempotency-key"]).collect();
-    assert_eq!(keys, [&json!(key), &json!("client-0"), &json!("client-1")]);
+    assert_eq!(keys, executions.iter().collect::<Vec<_>>());
+    assert!(executions.iter().all(Value::is_string));
 
     // The key that the gateway made is the caller's to use.
     let again = world.write("ada", "Keyed-by-the-gateway").header("Idempotency-Key", &key).send().await;
@@ -53,6 +56,10 @@ async fn a_low_impact_write_goes_through_once_with_a_key_and_the_key_gives_the_s
     let other = world.write("ada", "Keyed-otherwise").header("Idempotency-Key", &key).send().await;
     assert_ne!(other.code(), "ok", "one key, two payloads: {}", other.text);
     assert!(world.work_items("Keyed-otherwise").await.is_empty());
+    // Another caller's equal key is another key: nobody gets ben's answer, or keeps him from writing.
+    let by_ben = world.write("ben", "Keyed-by-header").header("Idempotency-Key", "client-0").send().await;
+    assert_eq!(by_ben.done()["createdBy"], "ben");
+    assert_eq!(world.work_items("Keyed-by-header").await.len(), 2);
     // Two keys for one write are a contradiction, and nothing is sent.
     let before = world.seen().await.len();
     let two = world.write("ada", "t").header("Idempotency-Key", "one").meta("com.loopiq/idempotencyKey", "two");

@@ -149,9 +149,11 @@ fn an_address_in_use_is_exit_3_names_it_and_leaves_nothing() {
             command.args([other, FREE]);
         }
         command.env("TMPDIR", temporary.path());
-        // The listener is dropped at the end of the test only.
         let said = run_this(command).exits(3);
         assert!(said.err.starts_with("error: the demo cannot start: ") && said.err.contains(&taken), "{said:?}");
+        let named =
+            if option == "--backend" { "the sandbox cannot listen".to_owned() } else { format!("`{option}` cannot") };
+        assert!(said.err.contains(&named) && said.err.contains("port 0 for a free one"), "{said:?}");
         assert_eq!((said.out.as_str(), said.err.lines().count()), ("", 1), "{said:?}");
         assert!(is_empty(temporary.path()), "{option}");
     }

@@ -5,7 +5,7 @@ import data.loopiq.gateway.decision
 # Callers and tools that all tests of this package share.
 
 member(user, tenant, roles) := {
-	"user": user, "tenant": tenant, "roles": roles, "teams": {}, "permissions": [], "scopes": [],
+	"user": user, "issuer": "https://issuer.example", "tenant": tenant, "roles": roles, "teams": {}, "permissions": [], "scopes": [],
 	"client": "", "method": "oauth",
 }
 

@@ -44,6 +44,12 @@ const BYTES_MAX: usize = 128 << 20;
 /// Folders within folders.
 const DEPTH_MAX: usize = 16;
 
+/// What to do about a child that could not be asked.
+const TRY_AGAIN: &str = "try again; if it stays, look at the limits of processes and files";
+
+/// What to do about a child that took too long.
+const GROWS: &str = "look for rules or data that grow without bound";
+
 /// The hidden command that the child runs: `loopgate policy check-child`.
 pub const CHILD_ARGUMENTS: [&str; 2] = ["policy", "check-child"];
 
@@ -138,7 +144,7 @@ pub async fn check_in_child(
         // Dropping the child kills it.
         Err(_elapsed) => {
             let message = format!("the bundle was not compiled and tried within {} s", CHECK_TIMEOUT.as_secs());
-            return Err(vec![BundleFault::new("", message, "look for rules or data that grow without bound")]);
+            return Err(vec![BundleFault::new("", message, GROWS)]);
         }
     };
     if !status.success() {
@@ -186,7 +192,14 @@ fn died(status: ExitStatus) -> BundleFault {
 }
 
 fn broken(message: String) -> BundleFault {
-    BundleFault::new("", message, "try again; if it stays, look at the limits of processes and files")
+    BundleFault::new("", message, TRY_AGAIN)
+}
+
+/// Whether trying the same bundle again may give another answer: the child did not run, or the
+/// machine was too busy for it.
+#[must_use]
+pub fn passing(fault: &BundleFault) -> bool {
+    fault.path.is_empty() && [TRY_AGAIN, GROWS].contains(&fault.remedy.as_str())
 }
 
 /// The child's side: reads a request, tries the bundle, writes what is wrong with it.

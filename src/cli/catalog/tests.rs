@@ -1,7 +1,6 @@
 //! Catalogs against the stand-in backend, over TCP: what a tool builds is served, and what is
 //! answered passes the inspection.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::Map;
@@ -13,30 +12,14 @@ use crate::domain::canonical::Limits;
 use crate::domain::catalog::BUILT_IN;
 use crate::domain::catalog::Catalog;
 use crate::domain::catalog::RouteRequest;
-use crate::domain::identity::AuthMethod;
-use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
-use crate::domain::identity::resolve_tenant;
 use crate::domain::inspect;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Refusal;
 use crate::sandbox;
 
 fn tenant() -> Tenant {
-    let principal = Principal {
-        user: "ada".to_owned(),
-        issuer: "https://issuer".to_owned(),
-        method: AuthMethod::Oauth,
-        client: None,
-        tenants: vec!["org_gcn".to_owned()],
-        active_tenant: None,
-        roles: Vec::new(),
-        teams: BTreeMap::new(),
-        permissions: Vec::new(),
-        scopes: Vec::new(),
-        expires_at: 0,
-    };
-    resolve_tenant(&principal, None, None).unwrap()
+    crate::domain::identity::forge::tenant("org_gcn")
 }
 
 /// A stand-in with nobody else on it.

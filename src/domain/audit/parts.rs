@@ -11,6 +11,9 @@ use crate::domain::identity::AuthMethod;
 use crate::domain::pdp::{Obligation, Outcome, Phase};
 use crate::domain::refusal::{No, Reason};
 
+/// Characters of a cause that are kept.
+const DETAIL_CHARS_MAX: usize = 1_000;
+
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Who {
     pub(super) user: String,
@@ -88,14 +91,14 @@ impl RefusalLine {
                     .unwrap_or("bad_message")
                     .to_owned(),
                 reasons: Vec::new(),
-                detail: fault.message.clone(),
+                detail: bounded(&fault.message),
                 status: Some(fault.status),
                 rpc_code: Some(fault.code),
             },
             No::Refusal(refusal) => RefusalLine {
                 code: refusal.code.as_str().to_owned(),
                 reasons: refusal.reasons.clone(),
-                detail: refusal.detail.clone(),
+                detail: bounded(&refusal.detail),
                 status: None,
                 rpc_code: None,
             },
@@ -108,4 +111,9 @@ impl RefusalLine {
             },
         }
     }
+}
+
+/// What operators read of a cause; a client may have chosen the text, so it is cut.
+fn bounded(text: &str) -> String {
+    text.chars().take(DETAIL_CHARS_MAX).collect()
 }

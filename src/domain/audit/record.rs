@@ -380,6 +380,20 @@ impl Record {
         now
     }
 
+    /// The same without what made it too large: arguments and the inputs of decisions. Says so.
+    #[must_use]
+    pub fn reduced(mut self) -> Self {
+        if let Some(what) = &mut self.what {
+            what.arguments = Value::String(redaction::DROPPED.to_owned());
+            what.dropped = vec!["/arguments".to_owned()];
+        }
+        for decision in &mut self.decisions {
+            decision.input = None;
+        }
+        self.dropped.clear();
+        self.with("reduced", "the record was too large; arguments and decision inputs were left out")
+    }
+
     /// The stage it was last taken at.
     #[must_use]
     pub const fn at(&self) -> Stage {

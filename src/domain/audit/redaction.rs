@@ -68,34 +68,51 @@ impl Secrets {
     }
 }
 
+/// Places that are named; more are dropped just the same, and only counted.
+const PLACES_MAX: usize = 64;
+/// Characters of a member's name that a place repeats.
+const NAME_CHARS_MAX: usize = 64;
+
+/// Notes a place, unless enough are noted already.
+///
+/// WHY: a caller chooses names and their number; without bounds one call of a megabyte made a
+/// record of many gigabytes.
+fn note(dropped: &mut Vec<String>, at: &str) {
+    match dropped.len() {
+        noted if noted < PLACES_MAX => dropped.push(at.to_owned()),
+        PLACES_MAX => dropped.push("and more".to_owned()),
+        _ => {}
+    }
+}
+
 /// Replaces every value that a pointer names (`*` stands for any member or item) and returns where they stood.
 pub fn drop_fields(value: &mut Value, at: &str, pointers: &[String]) -> Vec<String> {
     let mut dropped = Vec::new();
     for pointer in pointers {
         let steps: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
-        drop_at(value, &steps, at.to_owned(), &mut dropped);
+        drop_at(value, &steps, at, &mut dropped);
     }
     dropped
 }
 
-fn drop_at(value: &mut Value, steps: &[String], at: String, dropped: &mut Vec<String>) {
+fn drop_at(value: &mut Value, steps: &[String], at: &str, dropped: &mut Vec<String>) {
     let Some((step, rest)) = steps.split_first() else {
         if !value.is_null() && value.as_str() != Some(DROPPED) {
             *value = Value::String(DROPPED.to_owned());
-            dropped.push(at);
+            note(dropped, at);
         }
         return;
     };
     match value {
         Value::Object(members) => {
             for (name, member) in members.iter_mut().filter(|(name, _)| step == "*" || *name == step) {
-                drop_at(member, rest, format!("{at}/{}", escape(name)), dropped);
+                drop_at(member, rest, &format!("{at}/{}", escape(name)), dropped);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 if step == "*" || *step == index.to_string() {
-                    drop_at(item, rest, format!("{at}/{index}"), dropped);
+                    drop_at(item, rest, &format!("{at}/{index}"), dropped);
                 }
             }
         }
@@ -123,7 +140,7 @@ impl Scrubber<'_> {
             Value::String(text) => {
                 if let Some(clean) = clean(text, self.secrets) {
                     *text = clean;
-                    self.dropped.push(self.at.clone());
+                    note(&mut self.dropped, &self.at);
                 }
             }
             Value::Array(items) => {
@@ -136,7 +153,7 @@ impl Scrubber<'_> {
                 for name in tainted.cloned().collect::<Vec<_>>() {
                     members.remove(&name);
                     members.insert(DROPPED.to_owned(), Value::String(DROPPED.to_owned()));
-                    self.dropped.push(format!("{}/{DROPPED}", self.at));
+                    note(&mut self.dropped, &format!("{}/{DROPPED}", self.at));
                 }
                 for (name, member) in members.iter_mut() {
                     self.step(name, |scrubber| scrubber.visit_member(name, member));
@@ -149,7 +166,7 @@ impl Scrubber<'_> {
     fn visit_member(&mut self, name: &str, member: &mut Value) {
         if names_a_credential(name) && holds_something(member) {
             *member = Value::String(DROPPED.to_owned());
-            self.dropped.push(self.at.clone());
+            note(&mut self.dropped, &self.at);
         } else {
             self.visit(member);
         }
@@ -158,7 +175,7 @@ impl Scrubber<'_> {
     fn step(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
         let before = self.at.len();
         self.at.push('/');
-        if name.contains(['~', '/']) {
+        if name.len() > NAME_CHARS_MAX || name.contains(['~', '/']) {
             self.at.push_str(&escape(name));
         } else {
             self.at.push_str(name);
@@ -262,8 +279,11 @@ const fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '+' | '/' | '=')
 }
 
+/// A step of a JSON pointer; a long name is cut.
 fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
+    let cut: String = name.chars().take(NAME_CHARS_MAX).collect();
+    let more = if cut.len() < name.len() { "…" } else { "" };
+    cut.replace('~', "~0").replace('/', "~1") + more
 }
 
 fn unescape(step: &str) -> String {
@@ -317,6 +337,19 @@ mod tests {
             value,
             json!({"Api-Key": DROPPED, "client_secret": DROPPED, "password": "", "token": DROPPED, DROPPED: DROPPED, "authorization": null})
         );
+    }
+
+    #[test]
+    fn long_names_and_many_of_them_cost_a_bounded_number_of_words() {
+        let name = "k".repeat(100_000);
+        let mut value = json!({ name: vec![json!({"token": 1}); 400] });
+        let dropped = scrub(&mut value, "/arguments", &Secrets::default());
+        assert_eq!(dropped.len(), PLACES_MAX + 1);
+        assert!(dropped.iter().map(String::len).sum::<usize>() < 16 * 1024);
+        assert!(!value.to_string().contains("\"token\":1"), "all of them are dropped, named or not");
+        let mut value = json!({"k".repeat(100_000): vec![json!({"note": 1}); 400]});
+        let dropped = drop_fields(&mut value, "/arguments", &["/*/*/note".to_owned()]);
+        assert!(dropped.len() == PLACES_MAX + 1 && dropped.iter().all(|at| at.len() < 256));
     }
 
     #[test]

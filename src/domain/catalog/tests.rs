@@ -15,20 +15,7 @@ fn built_in() -> &'static Catalog {
 
 /// The tenant of a caller who has only this one.
 fn tenant() -> Tenant {
-    let principal = crate::domain::identity::Principal {
-        user: "ada".to_owned(),
-        issuer: "https://issuer".to_owned(),
-        method: crate::domain::identity::AuthMethod::Oauth,
-        client: None,
-        tenants: vec!["org_gcn".to_owned()],
-        active_tenant: None,
-        roles: Vec::new(),
-        teams: BTreeMap::new(),
-        permissions: Vec::new(),
-        scopes: Vec::new(),
-        expires_at: 0,
-    };
-    crate::domain::identity::resolve_tenant(&principal, None, None).unwrap()
+    crate::domain::identity::forge::tenant("org_gcn")
 }
 
 fn object(value: Value) -> Map<String, Value> {

@@ -2,6 +2,7 @@
 //!
 //! Promises: nothing about what it signs; that is the point. Never built outside tests.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
@@ -15,6 +16,7 @@ use crate::domain::identity::keyset::KeySet;
 use crate::domain::identity::signing::SigningKey;
 use crate::domain::identity::strict::encode;
 use crate::domain::identity::token::Issuer;
+use crate::domain::identity::{AuthMethod, Principal, Tenant, resolve_tenant};
 
 /// The time at which every test happens.
 pub(crate) const NOW: i64 = 1_800_000_000;
@@ -153,4 +155,26 @@ pub(crate) fn settings() -> IssuerSettings {
 pub(crate) fn issuer(settings: IssuerSettings) -> Issuer {
     let keys = KeySet::from_jwks(&jwks(&[&RSA, &EC, &ED]), &settings.algs).unwrap();
     Issuer { settings: Arc::new(settings), keys: Some(Arc::new(keys)) }
+}
+
+/// A caller of one organisation, as if their token had been checked.
+pub(crate) fn principal(issuer: &str, user: &str, tenant: &str) -> Principal {
+    Principal {
+        user: user.to_owned(),
+        issuer: issuer.to_owned(),
+        method: AuthMethod::Oauth,
+        client: None,
+        tenants: vec![tenant.to_owned()],
+        active_tenant: None,
+        roles: Vec::new(),
+        teams: BTreeMap::new(),
+        permissions: Vec::new(),
+        scopes: Vec::new(),
+        expires_at: 0,
+    }
+}
+
+/// The organisation of [`principal`].
+pub(crate) fn tenant(name: &str) -> Tenant {
+    resolve_tenant(&principal("https://issuer", "ada", name), None, None).unwrap()
 }

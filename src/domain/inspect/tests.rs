@@ -1,6 +1,5 @@
 //! Promises of the inspection, tried on every tool of the catalog that comes with the gateway.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
@@ -9,9 +8,6 @@ use serde_json::json;
 use super::*;
 use crate::domain::catalog::BUILT_IN;
 use crate::domain::catalog::Catalog;
-use crate::domain::identity::AuthMethod;
-use crate::domain::identity::Principal;
-use crate::domain::identity::resolve_tenant;
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::from_yaml(BUILT_IN).unwrap());
 
@@ -20,20 +16,7 @@ fn tool(name: &str) -> &'static Tool {
 }
 
 fn tenant() -> Tenant {
-    let principal = Principal {
-        user: "ada".to_owned(),
-        issuer: "https://issuer".to_owned(),
-        method: AuthMethod::Oauth,
-        client: None,
-        tenants: vec!["org_gcn".to_owned()],
-        active_tenant: None,
-        roles: Vec::new(),
-        teams: BTreeMap::new(),
-        permissions: Vec::new(),
-        scopes: Vec::new(),
-        expires_at: 0,
-    };
-    resolve_tenant(&principal, None, None).unwrap()
+    crate::domain::identity::forge::tenant("org_gcn")
 }
 
 fn look(name: &str, answer: &Value, redactions: &[&str]) -> Result<Inspected, Refusal> {

@@ -45,6 +45,9 @@ pub struct Table {
 pub struct Who {
     /// The tenant the call is made for.
     pub tenant: String,
+    /// The issuer that vouches for them; empty when nothing is said.
+    #[serde(default)]
+    pub issuer: String,
     /// Organisation roles.
     #[serde(default)]
     pub roles: Vec<String>,
@@ -213,6 +216,7 @@ impl Table {
             phase: case.phase,
             caller: Caller {
                 user: case.caller.clone(),
+                issuer: who.issuer.clone(),
                 tenant: who.tenant.clone(),
                 roles: who.roles.clone(),
                 teams: who.teams.clone(),

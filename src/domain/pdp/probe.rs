@@ -179,6 +179,7 @@ fn keys(data: &Value, table: &str) -> Vec<String> {
 fn caller(tenant: &str, roles: Vec<String>, method: AuthMethod) -> Caller {
     Caller {
         user: "self-test".to_owned(),
+        issuer: String::new(),
         tenant: tenant.to_owned(),
         roles,
         teams: BTreeMap::new(),

@@ -56,6 +56,7 @@ fn input(arguments: Map<String, Value>, facts: Vec<EarlierCall>) -> Input {
         phase: Phase::Call,
         caller: Caller {
             user: "ada".to_owned(),
+            issuer: "https://issuer.example".to_owned(),
             tenant: "org_gcn".to_owned(),
             roles: vec!["release_manager".to_owned()],
             teams: BTreeMap::new(),

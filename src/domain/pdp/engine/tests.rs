@@ -36,7 +36,7 @@ fn input(tool: &str) -> Input {
     serde_json::from_value(json!({
         "schema": 1,
         "phase": "call",
-        "caller": {"user": "ada", "tenant": "org", "roles": [], "teams": {}, "permissions": [], "scopes": [], "client": "",
+        "caller": {"user": "ada", "issuer": "https://issuer.example", "tenant": "org", "roles": [], "teams": {}, "permissions": [], "scopes": [], "client": "",
                    "method": "oauth"},
         "tool": {"name": tool, "family": "release", "effect": "read", "impact": "low", "route": "GET /x"},
         "arguments": {"empty": "", "n": 3},
@@ -415,4 +415,19 @@ fn a_package_inside_the_data_and_a_bundle_without_entry_point_are_refused() {
     assert!(faults[0].message.contains("inside the data"), "{faults:?}");
     let faults = load("package loopiq.gateway\n\nanswer := 1\n").unwrap_err();
     assert!(faults[0].message.contains(ENTRY_POINT), "{faults:?}");
+}
+
+/// Each issuer names its users as it likes, so that one name may stand for two people.
+#[test]
+fn one_name_from_two_issuers_is_two_callers() {
+    let text = BASE.replace(
+        "allow if input.tool.name == \"good\"",
+        "allow if {\n\tinput.caller.user in data.owners[input.caller.issuer]\n}",
+    );
+    let data = "{\"https://issuer.example\": [\"ada\"]}";
+    let pdp = Pdp::compile(&bundle(&[("g.rego", &text), ("data/owners.json", data)]), &BTreeMap::new()).unwrap();
+    let mut input = input("good");
+    assert_eq!(pdp.decide(&input).outcome(), Outcome::Allow);
+    "https://other.example".clone_into(&mut input.caller.issuer);
+    assert_eq!(pdp.decide(&input).outcome(), Outcome::Deny);
 }

@@ -1,0 +1,62 @@
+//! What an attacker tried and got away with once.
+
+use axum::Json;
+use axum::Router;
+use axum::http::StatusCode;
+use serde_json::json;
+
+use crate::harness::Setup;
+use crate::harness::World;
+
+fn denied(world: &World) -> usize {
+    world.journal().iter().filter(|record| record["metadata"]["event_code"] == "denied").count()
+}
+
+fn bytes(world: &World) -> usize {
+    world.journal().iter().map(|record| record.to_string().len()).sum()
+}
+
+/// 400 members called `token` below a name of 100 KB: the place of each was written down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_built_to_swell_its_record_leaves_a_small_one() {
+    let world = World::new().await;
+    let name = "k".repeat(100_000);
+    let swelling = json!({ name: vec![json!({"token": 1}); 400] });
+    for tool in ["loopiq_get_diagnostics", "loopiq_get_release", "loopiq_nothing"] {
+        assert_ne!(world.call("vic", tool, swelling.clone()).send().await.code(), "ok", "{tool}");
+    }
+    assert_eq!(denied(&world), 3, "each of them is recorded");
+    assert!(bytes(&world) < 1 << 20, "{} bytes for three refused calls", bytes(&world));
+}
+
+/// Requests of strangers each cost a durable record, however fast they came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_cannot_fill_the_journal() {
+    let world = World::new().await;
+    let origin = format!("http://{}", "a".repeat(8_000));
+    for _ in 0..600 {
+        let refused = world.http.post(&world.mcp).header("Origin", &origin).body("{}").send().await.unwrap();
+        assert_eq!(refused.status(), 403);
+    }
+    assert!(denied(&world) > 100, "strangers are not forgotten");
+    assert!(denied(&world) < 500, "most of them are only counted");
+    assert!(bytes(&world) < 2 << 20, "{} bytes", bytes(&world));
+}
+
+/// The gateway took the backend's word for a dry run without having been given it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_that_the_backend_does_not_confirm_is_no_preview() {
+    let heedless = Router::new().fallback(async || {
+        let item = json!({"id": "WI-1", "tenant": "org_gcn", "title": "t", "type": "task", "status": "open"});
+        (StatusCode::CREATED, Json(item))
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::task::JoinSet::from_iter([async { axum::serve(listener, heedless).await }]);
+    let world = World::with(Setup { backend: Some(backend), ..Setup::default() }).await;
+    let answer = world.write("ada", "Tried-out").meta("com.loopiq/dryRun", true).send().await;
+    answer.is_refused("execution_unknown");
+    let stages: Vec<String> = world.stages(answer.audit()["requestId"].as_str().unwrap());
+    assert_eq!(stages, ["intent", "outcome"], "it was recorded before it was sent");
+    drop(serving);
+}
