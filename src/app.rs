@@ -148,16 +148,13 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let parts = Arc::new(Parts { cell, keys: Arc::clone(&keys), journal, metrics, clock, stopping: stopped.clone() });
     let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
+    let names = operators_rules(&settings);
     let (ready, of_keys) = (stopped.clone(), stopped.clone());
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let others = vec![
         task(async move { keys.run(of_keys).await }),
         task(watcher.run(seen, ready)),
-        task(async move {
-            if let Err(cause) = operators.serve(vitals).await {
-                error!("the operators' door has closed: {cause}");
-            }
-        }),
+        task(operators.serve(vitals, names)),
     ];
     let door = task(door.run(gate, stopped));
     info!("serving MCP on {mcp}, operators on {admin}");
@@ -393,6 +390,13 @@ fn door_rules(settings: &Settings) -> DoorRules {
         allowed_origins: settings.allowed_origins.clone(),
         loopback: settings.mcp.ip().is_loopback(),
     }
+}
+
+/// WHY any name off loopback: probes and scrapers come by whatever address their platform gives them.
+fn operators_rules(settings: &Settings) -> DoorRules {
+    let loopback = settings.admin.ip().is_loopback();
+    let allowed_hosts = if loopback { settings.allowed_hosts.clone() } else { Vec::new() };
+    DoorRules { allowed_hosts, allowed_origins: Vec::new(), loopback }
 }
 
 fn listen(settings: &Settings) -> door::Listen {

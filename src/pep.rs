@@ -47,6 +47,7 @@ use self::rules::RulesCell;
 use crate::domain::canonical;
 use crate::domain::identity::Principal;
 use crate::domain::mcp::Ask;
+use crate::domain::mcp::Head;
 use crate::domain::mcp::Message;
 use crate::domain::mcp::ToolCall;
 use crate::domain::mcp::receive::DoorRules;
@@ -102,6 +103,10 @@ pub struct Settings {
 
 #[async_trait]
 impl Gate for Pep {
+    async fn admits(&self, head: &Head) -> bool {
+        self.knows(head).await
+    }
+
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer {
         if let Some(document) = self.document(&arrival.head) {
             return document;

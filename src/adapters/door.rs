@@ -1,9 +1,10 @@
 //! The MCP door: HTTP/1.1 connections to whole arrivals, answers back to bytes.
 //!
-//! Promises: bounded everywhere (connections, head, body, time); framing that two readers could
-//! read in two ways is refused and the connection closed; a malformed request gets an answer; an
-//! answer leaves in one write, or as a stream once progress is sent; a client that hangs up never
-//! stops work that was sent on. Never looks inside a body and never decides who may do what.
+//! Promises: bounded everywhere (connections, head, body, all long bodies, time); a stranger's long
+//! body is not read; framing that two readers could read in two ways is refused and the connection
+//! closed; a malformed request gets an answer; an answer leaves in one write, or as a stream once
+//! progress is sent; a client that hangs up never stops work that was sent on. Never looks inside a
+//! body and never decides who may do what.
 //! Opened by `app`, which owns the future of [`Door::run`]. HTTP/1 itself is pingora's.
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::adapters::door::conversation::Conversation;
+use crate::adapters::door::space::Space;
 use crate::adapters::door::wire::{Pace, Wire};
 use crate::domain::mcp::receive::DoorRules;
 use crate::pep::arrival::Gate;
@@ -25,6 +27,7 @@ use crate::pep::arrival::Gate;
 mod conversation;
 mod cors;
 mod framing;
+mod space;
 mod wire;
 
 /// How long the accept loop rests when the system has no more file descriptors.
@@ -46,6 +49,8 @@ pub struct Listen {
 pub struct DoorLimits {
     /// Bytes of a request body.
     pub body_bytes_max: usize,
+    /// Bytes of all long bodies that are held at once, until their calls are answered; others wait.
+    pub bodies_bytes_max: usize,
     /// Bytes of request line and headers.
     pub head_bytes_max: usize,
     /// From the first byte of a request to its last.
@@ -66,6 +71,7 @@ impl Default for DoorLimits {
     fn default() -> Self {
         Self {
             body_bytes_max: 1 << 20,
+            bodies_bytes_max: 256 << 20,
             head_bytes_max: 32 << 10,
             read_within: Duration::from_secs(10),
             write_within: Duration::from_secs(30),
@@ -112,6 +118,7 @@ struct House {
     gate: Arc<dyn Gate>,
     rules: DoorRules,
     limits: DoorLimits,
+    space: Space,
     calls: Calls,
     closing: watch::Receiver<bool>,
 }
@@ -142,7 +149,9 @@ impl Door {
     pub async fn run(self, gate: Arc<dyn Gate>, shutdown: watch::Receiver<bool>) -> Closed {
         let Self { listener, listen, .. } = self;
         let limits = listen.limits;
-        let house = Arc::new(House { gate, rules: listen.rules, limits, calls: Calls::default(), closing: shutdown });
+        let space = Space::new(limits.bodies_bytes_max);
+        let calls = Calls::default();
+        let house = Arc::new(House { gate, rules: listen.rules, limits, space, calls, closing: shutdown });
         let mut connections = JoinSet::new();
         accept_until_closing(&house, &listener, &mut connections).await;
         // Whoever connects from here on is told so by the system at once.

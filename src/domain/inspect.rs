@@ -141,8 +141,8 @@ fn same_tenant(value: &Value, tool: &Tool, tenant: &Tenant) -> Result<(), Refusa
         return withheld("nothing in the answer says whose it is".to_owned());
     }
     // WHY: a backend that starts to nest records elsewhere must not get around the declared places.
-    let names: Vec<String> = pointers.iter().filter_map(Pointer::last_member).map(bare).collect();
-    let declared = |name: &str| name.contains("tenant") && names.iter().any(|known| known == name);
+    let members: Vec<String> = pointers.iter().filter_map(Pointer::last_member).map(bare).collect();
+    let declared = |name: &str| name.contains("tenant") && members.iter().any(|known| known == name);
     if let Some(name) = mentions_other(value, &|name| declared(name) || names_a_tenant(name), tenant.as_str()) {
         return withheld(format!("a `{name}` outside the declared places is another tenant's"));
     }

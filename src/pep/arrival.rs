@@ -23,6 +23,11 @@ const PROGRESS_WAITING_MAX: usize = 16;
 /// The sentence, as a door sees it.
 #[async_trait]
 pub trait Gate: Send + Sync {
+    /// Whether the head alone gets its sender a hearing; asked before a long body is read.
+    ///
+    /// INVARIANT: [`Gate::handle`] refuses what is not admitted without looking at the body.
+    async fn admits(&self, head: &Head) -> bool;
+
     /// Answers one arrival. Runs to its end even when the client has gone.
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer;
 }
@@ -49,6 +54,8 @@ pub enum BodyFault {
     Timeout,
     /// Broke off, or was framed wrongly.
     Broken,
+    /// Was not read, because its sender was not admitted.
+    Unread,
 }
 
 impl BodyFault {
@@ -58,7 +65,7 @@ impl BodyFault {
         match self {
             Self::TooLarge(bytes_max) => receive::too_large(bytes_max),
             Self::Timeout => receive::too_slow(),
-            Self::Broken => receive::broken_off(),
+            Self::Broken | Self::Unread => receive::broken_off(),
         }
     }
 }

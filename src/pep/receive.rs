@@ -16,6 +16,7 @@ use super::asked::Reply;
 use super::decide::Standing;
 use crate::domain::identity;
 use crate::domain::identity::Principal;
+use crate::domain::identity::fault::AuthFault;
 use crate::domain::identity::metadata;
 use crate::domain::mcp;
 use crate::domain::mcp::Head;
@@ -67,14 +68,21 @@ impl Pep {
         Ok(mcp::receive::receive_head(&arrival.head, &self.settings.door)?)
     }
 
+    /// Whether `receive_head` and `authenticate` let this head pass. Notes and counts nothing: they will.
+    pub(super) async fn knows(&self, head: &Head) -> bool {
+        mcp::receive::receive_head(head, &self.settings.door).is_ok()
+            && self.identified(head, self.clock.now_ms()).await.is_ok()
+    }
+
+    async fn identified(&self, head: &Head, now_ms: i64) -> Result<Arc<Principal>, AuthFault> {
+        let headers: Vec<&str> = head.all("authorization").collect();
+        self.keys.principal(identity::token::credentials(&headers)?, now_ms.div_euclid(1000)).await
+    }
+
     /// Credential to principal.
     pub(super) async fn authenticate(&self, arrival: &Arrival, asked: &mut Asked) -> Result<Arc<Principal>, No> {
         let started = Instant::now();
-        let headers: Vec<&str> = arrival.head.all("authorization").collect();
-        let found = match identity::token::credentials(&headers) {
-            Ok(bearer) => self.keys.principal(bearer, asked.now_ms.div_euclid(1000)).await,
-            Err(fault) => Err(fault),
-        };
+        let found = self.identified(&arrival.head, asked.now_ms).await;
         asked.took(&self.metrics, Stage::Authenticate, started);
         let principal = found.map_err(|fault| {
             self.metrics.credentials_refused.with_label_values(&[fault.cause()]).inc();

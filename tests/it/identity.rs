@@ -7,6 +7,9 @@ use loopgate::app;
 use loopgate::domain::identity::signing::SigningKey;
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::harness::AUDIENCE;
 use crate::harness::PEOPLE;
@@ -191,4 +194,24 @@ async fn anyone_may_read_where_to_get_a_token_and_with_which_key_the_gateway_sig
     assert!(jwks["keys"][0]["x"].is_string() && jwks["keys"][0].get("d").is_none(), "{jwks}");
     let elsewhere = world.http.get(format!("{origin}/.well-known/openid-configuration")).send().await.unwrap();
     assert_eq!(elsewhere.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_is_refused_before_a_long_body_is_read_and_a_caller_is_heard() {
+    let world = World::new().await;
+    let addr = world.mcp.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let token = world.token("ada");
+    for credential in [String::new(), format!("Authorization: Bearer {token}x\r\n")] {
+        let mut connection = TcpStream::connect(&addr).await.unwrap();
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nHost: {addr}\r\n{credential}Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // No byte of the body is sent; the connection ends with the answer.
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    }
+    let note = "n".repeat(500_000);
+    world.read("ada").meta("com.example/note", note).send().await.done();
 }

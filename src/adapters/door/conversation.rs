@@ -1,9 +1,10 @@
 //! One connection: request after request, each read whole, handed over, answered.
 //!
-//! Promises: the sentence runs in a task of its own, so that neither a slow nor a vanished client
-//! holds it up; hanging up raises the arrival's cancel and nothing else; a stream begins with the
-//! first progress message and ends with the answer. Never keeps a connection whose framing was in
-//! doubt. Called by `adapters::door` through pingora's `HttpServerApp`.
+//! Promises: a long body is read only of callers whom the gate admits; the sentence runs in a task
+//! of its own, so that neither a slow nor a vanished client holds it up; hanging up raises the
+//! arrival's cancel and nothing else; a stream begins with the first progress message and ends with
+//! the answer. Never keeps a connection whose framing was in doubt. Called by `adapters::door`
+//! through pingora's `HttpServerApp`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,12 +20,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
 
 use crate::adapters::door::framing::Framing;
+use crate::adapters::door::space::Place;
 use crate::adapters::door::wire::Pace;
 use crate::adapters::door::{House, cors, framing, told_to_close};
 use crate::domain::mcp::Head;
 use crate::domain::mcp::receive;
 use crate::domain::refusal::Fault;
 use crate::pep::arrival::{Answer, Arrival, BodyFault, Cancel, Progress};
+
+/// Bytes of a body that anyone may send: more than most messages have, and bearable times all connections.
+const FREE_BYTES: usize = 16 << 10;
 
 /// A connection and what it shares with the others.
 pub(super) struct Conversation {
@@ -141,7 +146,7 @@ impl Conversation {
             }
         };
         let head = head_of(session.req_header());
-        let body = self.read_body(session, framing, due).await;
+        let body = self.read_body(session, &head, framing, due).await;
         // WHY: in a chunked body pingora lets pass what other readers frame otherwise (extensions with
         // bare LF, trailers); nothing that follows on such a connection is believed.
         let again = body.is_ok() && !framing.chunked && session.get_keepalive().is_some();
@@ -158,12 +163,19 @@ impl Conversation {
         Ok(if session.get_keepalive().is_some() { Next::Again } else { Next::Close })
     }
 
-    async fn read_body(&self, session: &mut ServerSession, framing: Framing, due: Instant) -> Result<Bytes, BodyFault> {
+    async fn read_body(
+        &self,
+        session: &mut ServerSession,
+        head: &Head,
+        framing: Framing,
+        due: Instant,
+    ) -> Result<Bytes, BodyFault> {
         let bytes_max = self.house.limits.body_bytes_max;
-        let too_large = |bytes: u64| usize::try_from(bytes).map_or(true, |bytes| bytes > bytes_max);
-        if framing.content_length.is_some_and(too_large) {
+        let declared = framing.content_length.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        if declared > bytes_max {
             return Err(BodyFault::TooLarge(bytes_max));
         }
+        let mut place = if declared > FREE_BYTES { Some(self.place(head, declared, due).await?) } else { None };
         if framing.expects_continue {
             let told = timeout_at(due, session.write_continue_response()).await;
             told.map_err(|_| BodyFault::Timeout)?.map_err(|_| BodyFault::Broken)?;
@@ -171,12 +183,31 @@ impl Conversation {
         let mut body = BytesMut::new();
         loop {
             let piece = timeout_at(due, session.read_request_body()).await.map_err(|_| BodyFault::Timeout)?;
-            match piece.map_err(|_| BodyFault::Broken)? {
-                None => return Ok(body.freeze()),
-                Some(piece) if body.len() + piece.len() > bytes_max => return Err(BodyFault::TooLarge(bytes_max)),
-                Some(piece) => body.extend_from_slice(&piece),
+            let Some(piece) = piece.map_err(|_| BodyFault::Broken)? else { break };
+            let bytes = body.len() + piece.len();
+            if bytes > bytes_max {
+                return Err(BodyFault::TooLarge(bytes_max));
             }
+            if bytes > FREE_BYTES && place.is_none() {
+                // WHY: nobody knows how much comes in chunks, and growing bodies would wait for each other.
+                place = Some(self.place(head, bytes_max, due).await?);
+            }
+            body.extend_from_slice(&piece);
         }
+        Ok(match place {
+            Some(place) => place.hold(body),
+            None => body.freeze(),
+        })
+    }
+
+    /// A place for a long body, for callers who are admitted.
+    async fn place(&self, head: &Head, bytes: usize, due: Instant) -> Result<Place, BodyFault> {
+        let admitted = timeout_at(due, self.house.gate.admits(head)).await.map_err(|_| BodyFault::Timeout)?;
+        if !admitted {
+            return Err(BodyFault::Unread);
+        }
+        let place = timeout_at(due, self.house.space.take(bytes)).await.map_err(|_| BodyFault::Timeout)?;
+        place.ok_or(BodyFault::Unread)
     }
 
     /// Hands one arrival over and brings its answer back, with progress on the way.

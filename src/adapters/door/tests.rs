@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 
 use super::*;
-use crate::domain::mcp::RequestId;
+use crate::domain::mcp::{Head, RequestId};
 use crate::pep::arrival::{Answer, Arrival, Progress};
 
 /// A gate whose behaviour is in the path.
@@ -18,6 +18,10 @@ struct Scripted {
 
 #[async_trait]
 impl Gate for Scripted {
+    async fn admits(&self, head: &Head) -> bool {
+        head.path != "/stranger"
+    }
+
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer {
         let path = arrival.head.path.clone();
         let tell = |what: &str| self.seen.send(format!("{path} {what}")).unwrap();
@@ -296,6 +300,58 @@ async fn a_body_that_is_too_long_is_refused_with_413_even_while_it_is_still_comi
             .await
             .ends_with("yyy")
     );
+}
+
+#[tokio::test]
+async fn a_strangers_long_body_is_not_waited_for_and_not_read() {
+    let mut stage = stage_with(DoorLimits { read_within: Duration::from_mins(10), ..DoorLimits::default() }).await;
+    let head = "POST /stranger HTTP/1.1\r\nHost: localhost\r\n";
+    let chunk = format!("{:x}\r\n{}", (16 << 10) + 1, "x".repeat((16 << 10) + 1));
+    for rest in [
+        "Content-Length: 1000000\r\n\r\n".to_owned(),
+        "Content-Length: 16385\r\n\r\n".to_owned(),
+        "Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n".to_owned(),
+        format!("Transfer-Encoding: chunked\r\n\r\n{chunk}"),
+    ] {
+        // Nothing more is ever sent, and the answer comes all the same; then the connection is closed.
+        let answer = stage.send(format!("{head}{rest}").as_bytes()).await;
+        assert_eq!((status(&answer), answer.matches("HTTP/1.1 ").count()), ("400", 1), "{answer}");
+        assert_eq!(stage.saw(), ["/stranger Unread"]);
+    }
+    let short = "y".repeat(16 << 10);
+    let mut client = stage.connect().await;
+    client.write_all(post("/stranger", &short).as_bytes()).await.unwrap();
+    assert_eq!(read_one(&mut client).await.1, short, "what most messages need is read of anyone");
+}
+
+#[tokio::test]
+async fn long_bodies_share_one_space_and_short_ones_need_none() {
+    let limits = DoorLimits { bodies_bytes_max: 1 << 20, ..DoorLimits::default() };
+    let mut stage = stage_with(limits).await;
+    let (mut first, mut second) = (stage.connect().await, stage.connect().await);
+    first.write_all(post("/held", &"1".repeat(1 << 20)).as_bytes()).await.unwrap();
+    stage.expect("/held begins").await;
+    second.write_all(post("/second", &"2".repeat(20_000)).as_bytes()).await.unwrap();
+    let mut short = stage.connect().await;
+    short.write_all(post("/short", "3").as_bytes()).await.unwrap();
+    assert_eq!(read_one(&mut short).await.1, "3");
+    stage.release.notify_one();
+    assert_eq!(read_one(&mut first).await.1.len(), 1 << 20);
+    assert_eq!(read_one(&mut second).await.1.len(), 20_000);
+    assert_eq!(stage.saw(), ["/short begins", "/short ends", "/held ends", "/second begins", "/second ends"]);
+}
+
+#[tokio::test]
+async fn a_long_body_without_a_place_is_told_so_when_its_time_is_out() {
+    let limits = DoorLimits { bodies_bytes_max: 1 << 20, read_within: Duration::from_secs(1), ..DoorLimits::default() };
+    let mut stage = stage_with(limits).await;
+    let mut first = stage.connect().await;
+    first.write_all(post("/held", &"1".repeat(1 << 20)).as_bytes()).await.unwrap();
+    stage.expect("/held begins").await;
+    assert_eq!(status(&stage.send(post("/second", &"2".repeat(20_000)).as_bytes()).await), "408");
+    stage.expect("/second Timeout").await;
+    stage.release.notify_one();
+    assert_eq!(read_one(&mut first).await.1.len(), 1 << 20);
 }
 
 #[tokio::test]
