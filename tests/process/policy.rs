@@ -54,7 +54,7 @@ fn input(roles: &[&str]) -> Value {
         "schema": 1,
         "phase": "call",
         "caller": {"user": "ada", "tenant": "org_gcn", "roles": roles, "teams": {}, "permissions": [], "scopes": [],
-            "client": "", "method": "oauth"},
+            "client": "", "method": "oauth", "issuer": "https://issuer.example"},
         "tool": {"name": "loopiq_get_release", "family": "release", "effect": "read", "impact": "low",
             "route": "GET /api/v1/releases/{release}"},
         "arguments": {"release": "backend-v1.0-GCN"},

@@ -179,13 +179,16 @@ async fn a_foreign_record_of_the_stand_in_is_withheld() {
 }
 
 #[tokio::test]
-async fn a_backends_no_reaches_the_caller_in_its_words() {
+async fn a_backends_no_about_the_request_reaches_the_caller_in_its_words_and_no_other_does() {
     let catalog = Catalog::from_yaml(BUILT_IN).unwrap();
     let backend = stand_in().await;
     let refusal =
         call(&backend, &catalog, "loopiq_get_release", json!({"release": "nothing"}), false).await.unwrap_err();
     assert_eq!((refusal.code, refusal.data.get("status")), (Code::BackendRejected, Some(&json!(404))));
-    assert!(refusal.words().contains("nothing"), "{refusal}");
+    assert!(refusal.words().contains("LoopIQ has no such record in this tenant"), "{refusal}");
+    let item = json!({"title": "t", "type": "task", "parent": "WI-nothing", "owner": "ben"});
+    let refusal = call(&backend, &catalog, "loopiq_create_work_item", item, false).await.unwrap_err();
+    assert!(refusal.words().contains("`parent` names `WI-nothing`"), "{refusal}");
     let none: Map<String, Value> = Map::new();
     assert!(catalog.tool("loopiq_get_release").unwrap().request(&none, false).is_err());
     backend.stop().await;

@@ -42,7 +42,7 @@ fn rejected(status: u16, retry_after: Option<&str>, body: &[u8]) -> Refusal {
     let message = message
         .map(|text| plain(text, MESSAGE_CHARS_MAX))
         .filter(|message| !message.is_empty())
-        .unwrap_or_else(|| format!("LoopIQ answered {status}"));
+        .unwrap_or_else(|| our_words(status));
     let next = next_step(status);
     let mut refusal = Refusal::of(Code::BackendRejected)
         .with_reasons(vec![Reason::new(&code, message, next)])
@@ -86,6 +86,18 @@ fn proper_code(text: &str) -> Option<String> {
         && code.starts_with(|first: char| first.is_ascii_lowercase())
         && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     proper.then_some(code)
+}
+
+/// What a status says without the backend's words.
+fn our_words(status: u16) -> String {
+    match status {
+        403 => "LoopIQ does not allow this to you".to_owned(),
+        404 | 410 => "LoopIQ has no such record in this tenant".to_owned(),
+        413 => "the request is too large for LoopIQ".to_owned(),
+        423 => "LoopIQ has locked the record".to_owned(),
+        429 => "LoopIQ has had too many requests".to_owned(),
+        _ => format!("LoopIQ answered {status}"),
+    }
 }
 
 fn general(status: u16) -> &'static str {
