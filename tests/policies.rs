@@ -245,7 +245,7 @@ fn faults_come_back_from_the_child_with_their_places() {
 
 #[test]
 fn a_bundle_that_eats_memory_ends_the_child_and_not_the_gateway() {
-    let doubled: Vec<String> = (1..40).map(|n| format!("t{n} := concat(\"\", [t{0}, t{0}])", n - 1)).collect();
+    let doubled: Vec<_> = (1..40).map(|n| format!("t{n} := concat(\"\", [t{0}, t{0}])", n - 1)).collect();
     let doubled = doubled.join("\n");
     let dir = scratch(&format!("t0 := \"xxxxxxxx\"\n{doubled}\ndecision := {{\"allow\": t39 == \"\"}}"));
     let faults = tried(LOOPGATE, dir.path()).unwrap_err();

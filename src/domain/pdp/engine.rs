@@ -6,6 +6,8 @@
 //! timer, and a panic inside it is a deny. Same input, same ruling. Never calls out.
 //! Called by `adapters::reload`, `pep` and the policy commands.
 
+mod strict;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
@@ -59,6 +61,8 @@ struct Compiled {
     interpreter: regorus::Engine,
     /// The same rules for the virtual machine, when it can be trusted with them.
     program: Option<Arc<Program>>,
+    /// Whether everything that fails in that program is heard.
+    strict: bool,
     data: regorus::Value,
     bundle_digest: Arc<str>,
     data_digest: Arc<str>,
@@ -102,12 +106,16 @@ impl Pdp {
         let compiled = guarded(|| engine.compile_with_entrypoint(&regorus::Rc::from(ENTRY_POINT)))
             .and_then(|result| result.map_err(|cause| cause.to_string()))
             .map_err(|cause| vec![lint::fault_of(&cause)])?;
-        let mut program = None;
+        let (mut program, mut strict) = (None, false);
         if notes.is_empty() {
             match guarded(|| Compiler::compile_from_policy(&compiled, &[ENTRY_POINT]))
                 .and_then(|result| result.map_err(|cause| cause.to_string()))
             {
-                Ok(made) => program = Some(made),
+                Ok(made) => {
+                    let heard = strict::program(Program::clone(&made));
+                    strict = heard.is_some();
+                    program = Some(heard.map_or(made, Arc::new));
+                }
                 // Unknown functions and variables were refused by the lint, so what is left is a
                 // form that only the interpreter runs.
                 Err(cause) => notes.push(lint::fault_of(&cause)),
@@ -117,6 +125,7 @@ impl Pdp {
             compiled: Arc::new(Compiled {
                 interpreter: engine,
                 program,
+                strict,
                 data,
                 bundle_digest: bundle.digest().into(),
                 data_digest: bundle.data_digest().into(),
@@ -158,16 +167,20 @@ impl Pdp {
 
     /// Decides.
     ///
-    /// What changes something is decided on both engines, and goes on only if they agree. The
-    /// virtual machine takes a failing built-in for undefined, as OPA does; a rule that should have
-    /// said no then says nothing. The interpreter calls it an error. It takes a tenth of a
-    /// millisecond, which a durable write does not notice and a read would.
+    /// What changes something is decided on both engines, and goes on only if they agree; the
+    /// interpreter takes a tenth of a millisecond, which a durable write does not notice and a read
+    /// would. So is everything else under a program in which a failing function could go unheard: a
+    /// rule that fails instead of saying no must not open anything to anybody.
     #[must_use]
     pub fn decide(&self, input: &Input) -> Ruling {
         let ruling = self.decide_on(self.engine(), input);
         let changes = input.tool.as_ref().is_some_and(|tool| tool.effect != Effect::Read);
-        let goes_on = input.phase == Phase::Call && ruling.outcome() != Outcome::Deny;
-        if ruling.engine() == Engine::Rvm && changes && goes_on {
+        let goes_on = match input.phase {
+            Phase::Call => ruling.outcome() != Outcome::Deny && (changes || !self.compiled.strict),
+            Phase::Response => ruling.outcome() != Outcome::Deny && !self.compiled.strict,
+            Phase::List => !self.compiled.strict,
+        };
+        if ruling.engine() == Engine::Rvm && goes_on {
             ruling.confirmed_by(self.decide_on(Engine::Interpreter, input))
         } else {
             ruling
@@ -214,8 +227,7 @@ impl Pdp {
             let mut vm = RegoVM::new();
             vm.load_program(Arc::clone(program));
             vm.set_data(self.compiled.data.clone())?;
-            // Ends the rule that a built-in fails in, so that `not` right before it does not allow.
-            // The rule itself is undefined then; `decide` says what that means for writes.
+            // Functions then report what they do not understand; `strict` makes the report heard.
             vm.set_strict_builtin_errors(true);
             vm.set_max_instructions(instructions_max);
             vm.set_execution_timer_config(Some(TIMER));
@@ -224,7 +236,10 @@ impl Pdp {
         });
         match answer {
             Err(panic) => Err(Broken::new(Fault::Error, panic)),
-            Ok(Err(cause)) => Err(Broken::new(kind_of(&cause), cause.to_string())),
+            Ok(Err(cause)) => {
+                let detail = strict::failed(&cause).unwrap_or_else(|| cause.to_string());
+                Err(Broken::new(kind_of(&cause), detail))
+            }
             Ok(Ok(value)) => json_of(&value),
         }
     }

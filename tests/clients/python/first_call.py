@@ -9,7 +9,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 URL = os.environ.get("LOOPGATE_URL", "http://127.0.0.1:8080/mcp")
-TOKEN = os.environ["LOOPGATE_TOKEN"]  # one of the tokens that `loopgate demo` prints
+TOKEN = os.environ["LOOPGATE_TOKEN"]  # a file in the demo's `tokens` folder holds one
 
 
 async def main() -> None:
