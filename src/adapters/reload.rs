@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn only_a_passing_cause_is_tried_again_and_ever_more_rarely() {
-        let every = Duration::from_secs(60);
+        let every = Duration::from_mins(1);
         let passing = Refused { faults: Vec::new(), passing: true };
         let mut again = None;
         let mut steps = Vec::new();
