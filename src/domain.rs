@@ -8,6 +8,7 @@ pub mod mcp;
 pub mod identity;
 pub mod catalog;
 pub mod pdp;
+pub mod approval;
 pub mod idempotency;
 pub mod inspect;
 pub mod audit;

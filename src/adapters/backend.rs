@@ -240,10 +240,10 @@ impl Exchange<'_> {
 
     async fn collect(&self, session: &mut HttpSession) -> Result<BackendAnswer, SendFault> {
         let broken = |cause: String| self.fault(SendFaultKind::Broken, cause);
-        let (status, content_type, retry_after) = {
+        let (status, content_type, retry_after, etag) = {
             let head = session.response_header().ok_or_else(|| broken("no response head".into()))?;
             let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-            (head.status.as_u16(), text("content-type"), text("retry-after"))
+            (head.status.as_u16(), text("content-type"), text("retry-after"), text("etag"))
         };
         let mut body = BytesMut::new();
         while let Some(part) = session.read_response_body().await.map_err(|cause| broken(cause.to_string()))? {
@@ -254,7 +254,7 @@ impl Exchange<'_> {
             }
             body.extend_from_slice(&part);
         }
-        Ok(BackendAnswer { status, content_type, retry_after, body: body.freeze() })
+        Ok(BackendAnswer { status, content_type, retry_after, etag, body: body.freeze() })
     }
 }
 

@@ -5,9 +5,25 @@
 //! from arguments, because two equal calls may both be meant. Never reads a clock or makes
 //! randomness: fresh ids are arguments. Called by `pep`.
 
+mod execution;
+
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+pub use execution::Claimed;
+pub use execution::Execution;
+pub use execution::Found;
+pub use execution::Kept;
+pub use execution::KnownBy;
+pub use execution::Lease;
+pub use execution::Opinion;
+pub use execution::Plan;
+pub use execution::ResolveFault;
+pub use execution::Sending;
+pub use execution::Settlement;
+pub use execution::State;
 
 use crate::domain::canonical;
 use crate::domain::canonical::NotCanonical;
@@ -49,12 +65,15 @@ impl fmt::Display for Key {
 }
 
 /// Who chose the key. Only the client's own key lets the client repeat the call safely.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Supplier {
     /// The client sent it.
     Client,
     /// The gateway made it for its own retries.
     Gateway,
+    /// It is the approval's id, so that an approval is used once.
+    Approval,
 }
 
 /// The key that a write goes out with.

@@ -10,10 +10,23 @@ use bytes::Bytes;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::domain::approval;
+use crate::domain::approval::Ballot;
+use crate::domain::approval::Ground;
+use crate::domain::approval::Person;
+use crate::domain::approval::Ticket;
+use crate::domain::approval::VoteFault;
 use crate::domain::audit::AuditRef;
 use crate::domain::audit::JournalFault;
 use crate::domain::audit::record::Record;
 use crate::domain::catalog::Tool;
+use crate::domain::idempotency as execution;
+use crate::domain::idempotency::Claimed;
+use crate::domain::idempotency::Execution;
+use crate::domain::idempotency::Opinion;
+use crate::domain::idempotency::Plan;
+use crate::domain::idempotency::ResolveFault;
+use crate::domain::idempotency::Settlement;
 use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
 use crate::domain::identity::fault::AuthFault;
@@ -96,6 +109,8 @@ pub struct BackendAnswer {
     pub content_type: Option<String>,
     /// `Retry-After`, if any.
     pub retry_after: Option<String>,
+    /// `ETag`, if any.
+    pub etag: Option<String>,
     /// The whole body.
     pub body: Bytes,
 }
@@ -142,6 +157,136 @@ pub trait Journal: Send + Sync {
 
     /// Whether a record of a write (or of a read) could be taken now.
     fn ready(&self, for_write: bool) -> Result<(), JournalFault>;
+}
+
+/// The ledger did not do what was asked; whether it did part of it is not known, so read again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerFault {
+    /// It cannot be reached, or its disk is full, or it is too busy.
+    #[error("the ledger is unavailable: {0}")]
+    Unavailable(String),
+    /// It holds what this gateway cannot read.
+    #[error("the ledger holds what cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// Which writes are wanted, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteFilter {
+    /// Of this organisation; every one if absent, which only the gateway itself may ask.
+    pub tenant: Option<String>,
+    /// In this state.
+    pub state: Option<execution::State>,
+    /// Under this idempotency key.
+    pub key: Option<String>,
+    /// Created before this moment: milliseconds since the Unix epoch.
+    pub before_ms: Option<i64>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Which approvals are wanted, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TicketFilter {
+    /// Of this organisation; every one if absent, which only the gateway itself may ask.
+    pub tenant: Option<String>,
+    /// In this state, as written down: one whose time has passed may still be written as pending.
+    pub state: Option<approval::State>,
+    /// Asked for by this user.
+    pub requester: Option<String>,
+    /// Asked for before this moment: milliseconds since the Unix epoch.
+    pub before_ms: Option<i64>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Remembers every write, so that it happens once. Shared by replicas, or alone in this process.
+///
+/// What a method says it did is durable when it returns. The steps themselves are those of
+/// [`Execution`], made inside one transaction and by the ledger's own clock.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// The name of this ledger, the same for every replica and start: `aud` of approvals for it.
+    fn name(&self) -> &str;
+
+    /// The ledger's clock: milliseconds since the Unix epoch. A claim is judged by it.
+    async fn now_ms(&self) -> Result<i64, LedgerFault>;
+
+    /// The write under an execution id, if there is one.
+    async fn find(&self, execution_id: &str) -> Result<Option<Execution>, LedgerFault>;
+
+    /// Takes the write to send it, and with it the approval that it uses, both or neither.
+    ///
+    /// `ticket` is an approval that LoopIQ issued itself: it is stored in the same transaction
+    /// unless one of its id is there, so that it is used once.
+    async fn claim(&self, plan: &Plan, ticket: Option<&Ticket>, lease_ms: i64) -> Result<Claim, LedgerFault>;
+
+    /// Gives a claim back because no byte has left. False: somebody else has it by now.
+    async fn release(&self, execution_id: &str, fence: i64) -> Result<bool, LedgerFault>;
+
+    /// Notes what became of a claim, and of the approval with it. False: somebody else has it by now.
+    ///
+    /// Tries until it is stored or the claim's lease has run out.
+    async fn settle(&self, execution_id: &str, fence: i64, settlement: &Settlement) -> Result<bool, LedgerFault>;
+
+    /// Takes up to `limit` writes whose owners have not been heard of; no two replicas get the same.
+    async fn take_over(&self, lease_ms: i64, limit: usize) -> Result<Vec<Execution>, LedgerFault>;
+
+    /// Lists writes, without their answers' bodies.
+    async fn writes(&self, filter: &WriteFilter) -> Result<Vec<Execution>, LedgerFault>;
+
+    /// A person says what became of an unknown write.
+    async fn resolve(
+        &self,
+        execution_id: &str,
+        opinion: &Opinion,
+    ) -> Result<Result<Execution, ResolveFault>, LedgerFault>;
+
+    /// Drops the bodies of answers that became known before a moment; the writes stay. Says how many.
+    async fn prune(&self, before_ms: i64) -> Result<u64, LedgerFault>;
+
+    /// A secret that all replicas share: the one stored under `name`, or `fresh`, stored now.
+    async fn secret(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], LedgerFault>;
+
+    /// Whether it works, for readiness and `doctor`.
+    async fn probe(&self) -> Result<(), LedgerFault>;
+}
+
+/// What a claim came to, with the approval that it would use.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Claim {
+    /// Of the write.
+    Write(Claimed),
+    /// The approval cannot be used; nothing was claimed.
+    Approval(approval::Unusable),
+}
+
+/// Keeps the approvals, in the same store as the [`Ledger`].
+#[async_trait]
+pub trait Approvals: Send + Sync {
+    /// Stores a new ticket; or gives the one that already asks the same and is pending or unused.
+    async fn ask(&self, ticket: &Ticket) -> Result<Ticket, LedgerFault>;
+
+    /// The ticket of that id.
+    async fn ticket(&self, id: &str) -> Result<Option<Ticket>, LedgerFault>;
+
+    /// Counts a vote: the ticket as it stands after it.
+    async fn vote(&self, id: &str, ballot: &Ballot) -> Result<Result<Ticket, VoteFault>, LedgerFault>;
+
+    /// Takes a ticket back before it is used.
+    async fn take_back(
+        &self,
+        id: &str,
+        by: &Person,
+        ground: Ground,
+        reason: &str,
+    ) -> Result<Result<Ticket, VoteFault>, LedgerFault>;
+
+    /// Writes down that time has run out, for up to `limit` tickets; each is told of once.
+    async fn expire(&self, limit: usize) -> Result<Vec<Ticket>, LedgerFault>;
+
+    /// Lists tickets.
+    async fn tickets(&self, filter: &TicketFilter) -> Result<Vec<Ticket>, LedgerFault>;
 }
 
 /// What the same caller did earlier in the same workflow. Forgetting is safe: policies only grant by it.
