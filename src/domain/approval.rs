@@ -8,6 +8,7 @@
 
 mod change;
 mod ticket;
+mod issued;
 
 pub use change::Change;
 pub use change::drift;

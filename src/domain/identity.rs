@@ -11,6 +11,7 @@ pub mod keyset;
 pub mod token;
 pub mod signing;
 pub mod assertion;
+pub mod approval_token;
 pub mod metadata;
 pub mod dev;
 mod strict;

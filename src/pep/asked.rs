@@ -18,11 +18,13 @@ use crate::domain::audit::record::Opened;
 use crate::domain::audit::record::Record;
 use crate::domain::audit::redaction::Secrets;
 use crate::domain::catalog::Tool;
+use crate::domain::mcp::Head;
 use crate::domain::mcp::Request;
 use crate::domain::mcp::RequestId;
 use crate::domain::mcp::ToolCall;
 use crate::domain::mcp::controls::Controls;
 use crate::domain::mcp::controls::controls;
+use crate::domain::mcp::controls::credentials;
 use crate::domain::mcp::reply::CallAnswer;
 use crate::domain::mcp::trace::TraceContext;
 use crate::domain::refusal::Refusal;
@@ -141,6 +143,14 @@ impl Asked {
             progress,
             span,
         }
+    }
+
+    /// The message was read.
+    pub(super) fn read(&mut self, request: &Request, head: &Head) {
+        self.id = Some(request.id.clone());
+        self.record.asked(request.ask.method(), request.era);
+        self.record.keep_out(credentials(&request.meta, head));
+        self.request = Some(request.clone());
     }
 
     /// Takes what steers the call out of its arguments, `_meta` and headers.

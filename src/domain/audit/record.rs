@@ -244,6 +244,11 @@ impl Record {
         cut(parent_span_id).clone_into(&mut self.opened.parent_span_id);
     }
 
+    /// More credentials came with the request than its `Authorization`.
+    pub fn keep_out(&mut self, credentials: impl IntoIterator<Item = String>) {
+        self.opened.secrets = std::mem::take(&mut self.opened.secrets).and(credentials);
+    }
+
     /// Who calls, and for which tenant once that is known.
     pub fn caller(&mut self, principal: &Principal, tenant: Option<&Tenant>) {
         self.who = Some(Who {
