@@ -7,6 +7,7 @@
 pub mod keys;
 pub mod stop;
 mod clock;
+mod ledger;
 mod vitals;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
+pub use self::ledger::open_ledger;
 use self::vitals::Parts;
 use crate::adapters::admin;
 use crate::adapters::backend::Backends;
@@ -33,6 +35,7 @@ use crate::adapters::journal;
 use crate::adapters::keys::IssuerConfig;
 use crate::adapters::keys::Keys;
 use crate::adapters::keys::source::KeySource;
+use crate::adapters::ledger::Ledger;
 use crate::adapters::reload;
 use crate::adapters::reload::Sources;
 use crate::adapters::reload::Watcher;
@@ -81,6 +84,9 @@ pub enum AppFault {
     /// The journal.
     #[error("audit: {0}")]
     Journal(String),
+    /// The ledger.
+    #[error("ledger: {0}")]
+    Ledger(String),
 }
 
 /// A running gateway.
@@ -90,6 +96,7 @@ pub struct Running {
     /// Where operators connect.
     pub admin: SocketAddr,
     parts: Arc<Parts>,
+    _ledger: Arc<Ledger>,
     stop: watch::Sender<bool>,
     door: JoinHandle<door::Closed>,
     others: Vec<JoinHandle<()>>,
@@ -117,6 +124,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     })?;
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
+    let ledger = open_ledger(&settings, &clock, &metrics)?;
     let keys = Arc::new(issuers(&settings, &resource)?);
     keys.load().await;
     let cell = Arc::new(RulesCell::default());
@@ -158,7 +166,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     ];
     let door = task(door.run(gate, stopped));
     info!("serving MCP on {mcp}, operators on {admin}");
-    Ok(Running { mcp, admin, parts, stop, door, others })
+    Ok(Running { mcp, admin, parts, _ledger: ledger, stop, door, others })
 }
 
 impl Running {
