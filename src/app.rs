@@ -8,6 +8,7 @@ pub mod keys;
 pub mod stop;
 mod clock;
 mod housekeeping;
+mod ledger;
 mod vitals;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
+pub use self::ledger::open_ledger;
 use self::vitals::Parts;
 use crate::adapters::admin;
 use crate::adapters::backend::Backends;
@@ -84,6 +86,9 @@ pub enum AppFault {
     /// The journal.
     #[error("audit: {0}")]
     Journal(String),
+    /// The ledger.
+    #[error("ledger: {0}")]
+    Ledger(String),
 }
 
 /// A running gateway.

@@ -95,6 +95,10 @@ pub struct Metrics {
     pub foreign_records: IntCounter,
     /// Records that could not be kept, by what became of the call.
     pub journal_faults: IntCounterVec,
+    /// Operations of the ledger, by what became of them.
+    pub ledger_operations: IntCounterVec,
+    /// Time for an operation of the ledger, with its commit.
+    pub ledger_seconds: HistogramVec,
     /// Calls whose client hung up, or gave up, after the request had been sent on.
     pub carried_to_end: IntCounter,
 }
@@ -105,6 +109,7 @@ impl Metrics {
     /// # Panics
     /// When two metrics share a name, which the test of this room rules out.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one list: each metric with the words that its reader sees")]
     pub fn new() -> Self {
         let registry = Registry::new();
         let make = Make(&registry);
@@ -167,6 +172,16 @@ impl Metrics {
                 "loopgate_journal_faults_total",
                 "Records that could not be made durable, by what became of the call: refused, unanswered or best_effort.",
                 &["result"],
+            ),
+            ledger_operations: make.counters(
+                "loopgate_ledger_operations_total",
+                "Operations of the ledger, by result: ok, unavailable or unreadable. Governed writes stop while it is not ok.",
+                &["operation", "result"],
+            ),
+            ledger_seconds: make.histograms(
+                "loopgate_ledger_seconds",
+                "Time for an operation of the ledger, its commit included.",
+                &["operation"],
             ),
             carried_to_end: make.counter(
                 "loopgate_carried_to_end_total",

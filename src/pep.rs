@@ -15,7 +15,7 @@ mod asked;
 mod receive;
 mod recall;
 mod decide;
-mod approve;
+pub mod approve;
 mod once;
 mod act;
 mod answer;

@@ -319,6 +319,7 @@ backends:
   - name: loopiq
     url: {backend}
 audit: {{dir: audit, writer: it, deployment: loopgate-it{}}}
+ledger: {{path: ledger.db}}
 keys: {{dir: keys}}
 log: {{filter: warn}}
 {}",

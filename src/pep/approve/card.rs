@@ -65,7 +65,7 @@ pub fn card(ticket: &Ticket, link: &str) -> Value {
 
 /// What would happen, in one line that the gateway makes itself.
 #[must_use]
-pub fn summary(ticket: &Ticket) -> String {
+fn summary(ticket: &Ticket) -> String {
     let subject = &ticket.subject;
     let changes =
         |name: &str| subject.preview.pointer(&format!("/preview/{name}")).and_then(Value::as_array).map_or(0, Vec::len);
