@@ -47,6 +47,8 @@ section! {
         backends: Vec<RawBackend> = Vec::new();
         /// The journal.
         audit: RawAudit = RawAudit::default();
+        /// Approvals by people.
+        approvals: RawApprovals = RawApprovals::default();
         /// The gateway's own keys.
         keys: RawKeys = RawKeys::default();
         /// Tool lists.
@@ -219,6 +221,32 @@ section! {
         deadline: String = "5s".into();
         /// Free space below which writes are refused; reads go on until the disk is full.
         low_water: String = "64MiB".into();
+    }
+}
+
+section! {
+    /// Approvals by people.
+    RawApprovals {
+        /// Base URL that approvers open. Empty: the operators' door.
+        link: String = String::new();
+        /// Whose signed approvals are accepted, such as those that LoopIQ asks people for itself. Empty: nobody's.
+        issuers: Vec<RawApprovalIssuer> = Vec::new();
+    }
+}
+
+section! {
+    /// Whose signed approvals are accepted.
+    RawApprovalIssuer {
+        /// Short name, up to 64 characters; it begins the ids of its approvals here, so it stays once used.
+        name: String = String::new();
+        /// Exact value of the approval's `iss`.
+        issuer: String = String::new();
+        /// Accepted signature algorithms. `HS256` is possible alone, with `keys.secret_file`.
+        algorithms: Vec<String> = vec!["RS256".into(), "ES256".into(), "EdDSA".into()];
+        /// Where the keys are; exactly one member.
+        keys: RawKeySource = RawKeySource::default();
+        /// Tenants that it may approve for. Empty: any.
+        tenants: Vec<String> = Vec::new();
     }
 }
 
