@@ -163,3 +163,6 @@ impl Requirement {
         format!("{} of: {}", self.count, if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
     }
 }
+
+#[cfg(test)]
+mod tests;

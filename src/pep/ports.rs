@@ -304,3 +304,61 @@ pub trait Facts: Send + Sync {
     /// One more.
     fn note(&self, tenant: &str, caller: &Principal, workflow: &str, call: EarlierCall);
 }
+
+/// The place of a record among all: by time, then by its place in the journal of its writer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// Milliseconds since the Unix epoch.
+    pub time_ms: i64,
+    /// The writer.
+    pub writer: String,
+    /// Its boot.
+    pub epoch: u64,
+    /// The number within.
+    pub seq: u64,
+}
+
+/// Which records are wanted, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordFilter {
+    /// Of this organisation.
+    pub tenant: String,
+    /// Of this user.
+    pub user: Option<String>,
+    /// Of this tool.
+    pub tool: Option<String>,
+    /// At this stage, or at one under it.
+    pub stage: Option<String>,
+    /// Of this moment or later: milliseconds since the Unix epoch.
+    pub since_ms: Option<i64>,
+    /// Before this moment.
+    pub until_ms: Option<i64>,
+    /// Before this place.
+    pub before: Option<Mark>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Records that were found, newest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RecordPage {
+    /// The records as they were written.
+    pub items: Vec<Value>,
+    /// Where to go on, when there may be more.
+    pub next: Option<Mark>,
+}
+
+/// The journal cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the journal cannot be read: {0}")]
+pub struct RecordsFault(pub String);
+
+/// Reads the journal back, as far as it lies on this machine.
+#[async_trait]
+pub trait Records: Send + Sync {
+    /// The latest records that fit.
+    async fn records(&self, filter: &RecordFilter) -> Result<RecordPage, RecordsFault>;
+
+    /// Every record of one organisation that tells of the action going by this id, in order.
+    async fn story(&self, tenant: &str, id: &str) -> Result<Vec<Value>, RecordsFault>;
+}

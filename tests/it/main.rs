@@ -20,6 +20,7 @@ mod tenancy;
 mod identity;
 mod ids;
 mod writes;
+mod examples;
 mod audit;
 mod reload;
 mod stream;

@@ -364,7 +364,7 @@ impl Execution {
     }
 
     /// A person says what became of an unknown write. It counts once a second person says the same.
-    pub fn resolved(self, opinion: Opinion) -> Result<Self, ResolveFault> {
+    pub fn resolved(self, mut opinion: Opinion) -> Result<Self, ResolveFault> {
         if self.state != State::Unknown {
             return Err(ResolveFault::Known);
         }
@@ -376,6 +376,9 @@ impl Execution {
         }
         if self.opinions.iter().any(|said| said.user == opinion.user) {
             return Err(ResolveFault::Twice);
+        }
+        if !opinion.happened {
+            opinion.record_ids.clear(); // what did not happen made no records
         }
         let first = self.opinions.first().cloned();
         let mut execution = self;
@@ -441,3 +444,6 @@ impl ResolveFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
