@@ -268,6 +268,7 @@ async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Setti
     let record = Record::event(Stage::Config("started"), clock.now_ms(), "the gateway has started")
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("issuers", settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect::<Vec<_>>())
+        .with("approvalIssuers", settings.approval_issuers.iter().map(|one| one.issuer.clone()).collect::<Vec<_>>())
         .with("backends", settings.backends.iter().map(|backend| backend.name.clone()).collect::<Vec<_>>());
     journal.append(record).await.map(|_| ()).map_err(|fault| AppFault::Journal(fault.to_string()))
 }
@@ -310,28 +311,43 @@ pub fn parties(settings: &Settings) -> Vec<String> {
 
 /// The settings' issuers, as `adapters::keys` takes them.
 pub fn issuers(settings: &Settings, resource: &str) -> Result<Keys, AppFault> {
-    let mut configs = Vec::new();
+    let mut callers = Vec::new();
     for issuer in &settings.issuers {
         let mut of_issuer = IssuerSettings::new(&issuer.name, &issuer.issuer, resource);
         if !issuer.audiences.is_empty() {
             of_issuer.audiences.clone_from(&issuer.audiences);
         }
         of_issuer.kind = issuer.kind;
-        of_issuer.algs = issuer.algorithms.iter().filter_map(|name| Alg::named(name)).collect();
+        of_issuer.algs = algs(&issuer.algorithms);
         of_issuer.leeway_s = i64::try_from(issuer.leeway.as_secs()).unwrap_or(i64::MAX);
         of_issuer.claims = claims(&issuer.claims);
         of_issuer.tenants_allowed.clone_from(&issuer.tenants);
-        let source = match &issuer.keys {
-            config::KeySource::File(path) => KeySource::File(path.clone()),
-            config::KeySource::Url(url) => KeySource::Url(url.clone()),
-            config::KeySource::SecretFile(path) => KeySource::Secret(secret(path)?.into_bytes()),
-        };
-        let mut config = IssuerConfig::new(of_issuer, source);
+        let mut config = IssuerConfig::new(of_issuer, key_source(&issuer.keys)?);
         config.refresh = issuer.refresh;
         config.max_stale = issuer.max_stale;
-        configs.push(config);
+        callers.push(config);
     }
-    Keys::new(configs).map_err(|fault| AppFault::Issuers(fault.to_string()))
+    let mut approvers = Vec::new();
+    for issuer in &settings.approval_issuers {
+        let mut of_issuer = IssuerSettings::of_approvals(&issuer.name, &issuer.issuer);
+        of_issuer.algs = algs(&issuer.algorithms);
+        of_issuer.tenants_allowed.clone_from(&issuer.tenants);
+        approvers.push(IssuerConfig::new(of_issuer, key_source(&issuer.keys)?));
+    }
+    let keys = Keys::new(callers).map_err(|fault| AppFault::Issuers(fault.to_string()))?;
+    keys.with_approvers(approvers).map_err(|fault| AppFault::Issuers(format!("of approvals: {fault}")))
+}
+
+fn algs(names: &[String]) -> Vec<Alg> {
+    names.iter().filter_map(|name| Alg::named(name)).collect()
+}
+
+fn key_source(keys: &config::KeySource) -> Result<KeySource, AppFault> {
+    Ok(match keys {
+        config::KeySource::File(path) => KeySource::File(path.clone()),
+        config::KeySource::Url(url) => KeySource::Url(url.clone()),
+        config::KeySource::SecretFile(path) => KeySource::Secret(secret(path)?.into_bytes()),
+    })
 }
 
 fn claims(raw: &config::RawClaims) -> ClaimMap {

@@ -48,6 +48,11 @@ impl Vitals for Parts {
         for issuer in keys.iter().filter(|issuer| issuer.fault.is_some()) {
             findings.push(format!("issuer `{}`: {}", issuer.issuer, issuer.fault.as_deref().unwrap_or_default()));
         }
+        let approvers = self.keys.approvers_health();
+        for issuer in approvers.iter().filter(|issuer| issuer.fault.is_some()) {
+            let fault = issuer.fault.as_deref().unwrap_or_default();
+            findings.push(format!("issuer of approvals `{}`: {fault}", issuer.issuer));
+        }
         if keys.iter().all(|issuer| issuer.kids.is_empty()) {
             ready = false;
             findings.push("no issuer has keys; nobody can be authenticated".to_owned());

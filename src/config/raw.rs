@@ -261,6 +261,24 @@ section! {
     RawApprovals {
         /// Base URL that approvers open. Empty: the operators' door.
         link: String = String::new();
+        /// Whose signed approvals are accepted, such as those that LoopIQ asks people for itself. Empty: nobody's.
+        issuers: Vec<RawApprovalIssuer> = Vec::new();
+    }
+}
+
+section! {
+    /// Whose signed approvals are accepted.
+    RawApprovalIssuer {
+        /// Short name, up to 64 characters; it begins the ids of its approvals here, so it stays once used.
+        name: String = String::new();
+        /// Exact value of the approval's `iss`.
+        issuer: String = String::new();
+        /// Accepted signature algorithms. `HS256` is possible alone, with `keys.secret_file`.
+        algorithms: Vec<String> = vec!["RS256".into(), "ES256".into(), "EdDSA".into()];
+        /// Where the keys are; exactly one member.
+        keys: RawKeySource = RawKeySource::default();
+        /// Tenants that it may approve for. Empty: any.
+        tenants: Vec<String> = Vec::new();
     }
 }
 

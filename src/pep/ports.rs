@@ -29,6 +29,7 @@ use crate::domain::idempotency::ResolveFault;
 use crate::domain::idempotency::Settlement;
 use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
+use crate::domain::identity::approval_token::SignedApproval;
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::pdp::EarlierCall;
 use crate::domain::pdp::ruling::Permit;
@@ -43,13 +44,19 @@ pub trait Clock: Send + Sync {
     fn random(&self) -> [u8; 16];
 }
 
-/// Tells who a bearer token stands for.
+/// Tells who a bearer token stands for, and what a signed approval is good for.
 #[async_trait]
 pub trait Keys: Send + Sync {
     /// The principal of a token that is good at `now_s`, seconds since the Unix epoch.
     ///
     /// A wrong yes lets a stranger in; when keys cannot be had the answer is a fault, never a guess.
     async fn principal(&self, bearer: &str, now_s: i64) -> Result<Arc<Principal>, AuthFault>;
+
+    /// An approval that LoopIQ signed for use in `ledger`, good at `now_s`. Says nothing of whether it
+    /// was used before. Where no issuer of approvals is configured, none is believed.
+    async fn approval(&self, _token: &str, _ledger: &str, _now_s: i64) -> Result<SignedApproval, AuthFault> {
+        Err(AuthFault::UnknownIssuer)
+    }
 }
 
 /// What one call is about to do. Becomes a [`Permit`] when policy allows it.
