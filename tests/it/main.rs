@@ -20,6 +20,7 @@ mod tenancy;
 mod identity;
 mod ids;
 mod writes;
+mod approvals;
 mod examples;
 mod audit;
 mod reload;
