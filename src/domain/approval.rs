@@ -9,6 +9,7 @@
 mod change;
 mod ticket;
 mod issued;
+pub mod sealed;
 
 pub use change::Change;
 pub use change::drift;
