@@ -61,6 +61,8 @@ pub struct Settings {
     pub backends: Vec<Backend>,
     /// The journal.
     pub audit: Audit,
+    /// What people may do with approvals, writes and the journal.
+    pub operators: Operators,
     /// Folder with the gateway's own keys; made on first start.
     pub keys_dir: PathBuf,
     /// Tools per page of `tools/list`.
@@ -187,6 +189,15 @@ pub struct Audit {
     pub deadline: Duration,
     /// Free bytes below which writes are refused.
     pub low_water_bytes: u64,
+}
+
+/// What people may do with approvals, writes and the journal besides what policy lets them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Operators {
+    /// Roles that may read all of their organisation's.
+    pub read: Vec<String>,
+    /// Roles that may also revoke approvals and settle unknown writes.
+    pub settle: Vec<String>,
 }
 
 /// How to log.

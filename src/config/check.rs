@@ -15,6 +15,7 @@ use super::Issuer;
 use super::KeySource;
 use super::Limits;
 use super::Log;
+use super::Operators;
 use super::Propagation;
 use super::Settings;
 use super::raw;
@@ -150,6 +151,7 @@ impl Check<'_> {
             reload_every: self.duration("policy.reload_every", &raw.policy.reload_every),
             backends: raw.backends.iter().enumerate().map(|(at, backend)| self.backend(at, backend)).collect(),
             audit: self.audit(&raw.audit),
+            operators: self.operators(&raw.operators),
             keys_dir: self.base.join(&raw.keys.dir),
             list_page: raw.tools_list.page,
             list_ttl: self.duration("tools_list.ttl", &raw.tools_list.ttl),
@@ -279,6 +281,15 @@ impl Check<'_> {
             deadline: self.duration("audit.deadline", &raw.deadline),
             low_water_bytes: self.bytes("audit.low_water", &raw.low_water) as u64,
         }
+    }
+
+    fn operators(&mut self, raw: &raw::RawOperators) -> Operators {
+        for (path, roles) in [("operators.read", &raw.read), ("operators.settle", &raw.settle)] {
+            if roles.iter().any(|role| role.trim().is_empty()) {
+                self.fault(path, "a role has no name", "name organisation roles as tokens carry them, or take it out");
+            }
+        }
+        Operators { read: raw.read.clone(), settle: raw.settle.clone() }
     }
 
     /// Names of a list: present, unique, of one grammar.

@@ -47,6 +47,8 @@ section! {
         backends: Vec<RawBackend> = Vec::new();
         /// The journal.
         audit: RawAudit = RawAudit::default();
+        /// What people may do with approvals, writes and the journal besides what policy lets them.
+        operators: RawOperators = RawOperators::default();
         /// The gateway's own keys.
         keys: RawKeys = RawKeys::default();
         /// Tool lists.
@@ -219,6 +221,16 @@ section! {
         deadline: String = "5s".into();
         /// Free space below which writes are refused; reads go on until the disk is full.
         low_water: String = "64MiB".into();
+    }
+}
+
+section! {
+    /// What people may do with approvals, writes and the journal besides what policy lets them.
+    RawOperators {
+        /// Organisation roles that may read every approval, every write and the journal of their organisation.
+        read: Vec<String> = vec!["auditor".into(), "tenant_admin".into()];
+        /// Organisation roles that may also revoke any approval and say what became of an unknown write.
+        settle: Vec<String> = vec!["tenant_admin".into()];
     }
 }
 
