@@ -5,5 +5,6 @@ pub mod admin;
 pub mod backend;
 pub mod keys;
 pub mod journal;
+pub mod ledger;
 pub mod facts;
 pub mod reload;

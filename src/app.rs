@@ -7,12 +7,15 @@
 pub mod keys;
 pub mod stop;
 mod clock;
+mod housekeeping;
+mod ledger;
 mod vitals;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,6 +26,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
+pub use self::ledger::open_ledger;
 use self::vitals::Parts;
 use crate::adapters::admin;
 use crate::adapters::backend::Backends;
@@ -49,6 +53,7 @@ use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
 use crate::pep::ports::Clock;
+use crate::pep::reconcile::Patience;
 use crate::pep::rules::Rules;
 use crate::pep::rules::RulesCell;
 
@@ -81,6 +86,9 @@ pub enum AppFault {
     /// The journal.
     #[error("audit: {0}")]
     Journal(String),
+    /// The ledger.
+    #[error("ledger: {0}")]
+    Ledger(String),
 }
 
 /// A running gateway.
@@ -130,17 +138,20 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     };
     started(&journal, &*clock, &settings).await?;
     let seen = watcher.first().await;
+    let ledger = open_ledger(&settings, &clock, &metrics)?;
     let backends = Backends::new(targets(&settings), pool(&settings), answer_limits(&settings).bytes_max, &metrics);
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
         backend: Arc::new(backends),
+        ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
+        approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
         journal: Arc::clone(&journal) as Arc<dyn pep::ports::Journal>,
         facts: Arc::new(RecentCalls::new()),
         clock: Arc::clone(&clock),
         propagation: propagation(&settings, own, &resource)?,
         metrics: Arc::clone(&metrics),
-        settings: sentence_settings(&settings, &resource),
+        settings: sentence_settings(&settings, &resource, operators.addr),
         in_flight: pep::InFlight::default(),
         refused: pep::Refused::new(),
     });
@@ -149,11 +160,12 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
     let names = operators_rules(&settings);
-    let (ready, of_keys) = (stopped.clone(), stopped.clone());
+    let (ready, of_keys, of_writes) = (stopped.clone(), stopped.clone(), stopped.clone());
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let others = vec![
         task(async move { keys.run(of_keys).await }),
         task(watcher.run(seen, ready)),
+        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, of_writes)),
         task(operators.serve(vitals, names)),
     ];
     let door = task(door.run(gate, stopped));
@@ -419,7 +431,14 @@ fn answer_limits(settings: &Settings) -> canonical::Limits {
     }
 }
 
-fn sentence_settings(settings: &Settings, resource: &str) -> pep::Settings {
+/// Where approvers open an approval: as the settings say, else at the operators' door.
+fn approvals_link(settings: &Settings, admin: SocketAddr) -> String {
+    settings.approvals_link.clone().unwrap_or_else(|| format!("http://{admin}/api/v1/approvals"))
+}
+
+fn sentence_settings(settings: &Settings, resource: &str, admin: SocketAddr) -> pep::Settings {
+    let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    let ledger = &settings.ledger;
     pep::Settings {
         door: door_rules(settings),
         json: canonical::Limits {
@@ -433,5 +452,7 @@ fn sentence_settings(settings: &Settings, resource: &str) -> pep::Settings {
         resource: resource.to_owned(),
         issuers: settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
         scopes: settings.issuers.iter().flat_map(|issuer| issuer.scopes.clone()).collect(),
+        approvals_link: approvals_link(settings, admin),
+        patience: Patience { resend_ms: ms(ledger.resend_within), settle_ms: ms(ledger.settle_after) },
     }
 }

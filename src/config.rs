@@ -61,6 +61,10 @@ pub struct Settings {
     pub backends: Vec<Backend>,
     /// The journal.
     pub audit: Audit,
+    /// What remembers every write and every approval.
+    pub ledger: Ledger,
+    /// Base URL that approvers open. None: the operators' door.
+    pub approvals_link: Option<String>,
     /// What people may do with approvals, writes and the journal.
     pub operators: Operators,
     /// Folder with the gateway's own keys; made on first start.
@@ -189,6 +193,36 @@ pub struct Audit {
     pub deadline: Duration,
     /// Free bytes below which writes are refused.
     pub low_water_bytes: u64,
+}
+
+/// What remembers every write and every approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ledger {
+    /// Where it is.
+    pub place: LedgerPlace,
+    /// How long whole answers are kept.
+    pub keep: Duration,
+    /// How long an unknown write may be sent again under its key.
+    pub resend_within: Duration,
+    /// How long a lookup must find nothing before a write counts as not made.
+    pub settle_after: Duration,
+}
+
+/// Where a ledger is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerPlace {
+    /// In a file, for one gateway.
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+    },
+    /// In a database, shared by replicas.
+    Postgres {
+        /// File with the connection URL.
+        url_file: PathBuf,
+        /// Connections, at most.
+        pool: usize,
+    },
 }
 
 /// What people may do with approvals, writes and the journal besides what policy lets them.

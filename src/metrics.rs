@@ -27,12 +27,18 @@ pub enum Stage {
     ResolveTenant,
     /// Policy.
     Decide,
+    /// The preview, and the question to people or the look at their answer.
+    Approve,
+    /// What the ledger remembers of the write, and its claim.
+    Remember,
     /// The intent of a write made durable.
     Intent,
     /// The backend's part.
     Forward,
     /// The answer looked at.
     Inspect,
+    /// What became of a write made durable.
+    Settle,
     /// The record made durable.
     Audit,
 }
@@ -46,9 +52,12 @@ impl Stage {
             Self::Authenticate => "authenticate",
             Self::ResolveTenant => "resolve_tenant",
             Self::Decide => "decide",
+            Self::Approve => "approve",
+            Self::Remember => "remember",
             Self::Intent => "intent",
             Self::Forward => "forward",
             Self::Inspect => "inspect",
+            Self::Settle => "settle",
             Self::Audit => "audit",
         }
     }
@@ -70,6 +79,8 @@ pub struct Metrics {
     pub credentials_refused: IntCounterVec,
     /// Refusals of callers nobody knows, counted instead of recorded one by one.
     pub records_aggregated: IntCounter,
+    /// Writes whose lost outcome the gateway found out.
+    pub reconciled: IntCounter,
     /// Faults of policy evaluation, by code.
     pub policy_faults: IntCounterVec,
     /// Attempts to load policies and catalog, by result.
@@ -86,6 +97,10 @@ pub struct Metrics {
     pub foreign_records: IntCounter,
     /// Records that could not be kept, by what became of the call.
     pub journal_faults: IntCounterVec,
+    /// Operations of the ledger, by what became of them.
+    pub ledger_operations: IntCounterVec,
+    /// Time for an operation of the ledger, with its commit.
+    pub ledger_seconds: HistogramVec,
     /// Calls whose client hung up, or gave up, after the request had been sent on.
     pub carried_to_end: IntCounter,
 }
@@ -96,6 +111,7 @@ impl Metrics {
     /// # Panics
     /// When two metrics share a name, which the test of this room rules out.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one list: each metric with the words that its reader sees")]
     pub fn new() -> Self {
         let registry = Registry::new();
         let make = Make(&registry);
@@ -120,6 +136,10 @@ impl Metrics {
                 "loopgate_credentials_refused_total",
                 "Credentials refused, by cause. A sudden rise is an attack or an issuer that changed.",
                 &["cause"],
+            ),
+            reconciled: make.counter(
+                "loopgate_writes_reconciled_total",
+                "Writes whose answer was lost and whose outcome the gateway found out.",
             ),
             records_aggregated: make.counter(
                 "loopgate_refusals_aggregated_total",
@@ -159,6 +179,16 @@ impl Metrics {
                 "loopgate_journal_faults_total",
                 "Records that could not be made durable, by what became of the call: refused, unanswered or best_effort.",
                 &["result"],
+            ),
+            ledger_operations: make.counters(
+                "loopgate_ledger_operations_total",
+                "Operations of the ledger, by result: ok, unavailable or unreadable. Governed writes stop while it is not ok.",
+                &["operation", "result"],
+            ),
+            ledger_seconds: make.histograms(
+                "loopgate_ledger_seconds",
+                "Time for an operation of the ledger, its commit included.",
+                &["operation"],
             ),
             carried_to_end: make.counter(
                 "loopgate_carried_to_end_total",

@@ -13,6 +13,8 @@ use super::Backend;
 use super::ConfigFault;
 use super::Issuer;
 use super::KeySource;
+use super::Ledger;
+use super::LedgerPlace;
 use super::Limits;
 use super::Log;
 use super::Operators;
@@ -151,6 +153,8 @@ impl Check<'_> {
             reload_every: self.duration("policy.reload_every", &raw.policy.reload_every),
             backends: raw.backends.iter().enumerate().map(|(at, backend)| self.backend(at, backend)).collect(),
             audit: self.audit(&raw.audit),
+            ledger: self.ledger(&raw.ledger),
+            approvals_link: self.link(&raw.approvals.link),
             operators: self.operators(&raw.operators),
             keys_dir: self.base.join(&raw.keys.dir),
             list_page: raw.tools_list.page,
@@ -281,6 +285,44 @@ impl Check<'_> {
             deadline: self.duration("audit.deadline", &raw.deadline),
             low_water_bytes: self.bytes("audit.low_water", &raw.low_water) as u64,
         }
+    }
+
+    fn ledger(&mut self, raw: &raw::RawLedger) -> Ledger {
+        let place = match raw.kind {
+            raw::LedgerKind::Sqlite => {
+                if raw.path.is_empty() {
+                    self.fault("ledger.path", "kind `sqlite` needs a file", "name it, as ../data/ledger.db");
+                }
+                LedgerPlace::Sqlite { path: self.base.join(&raw.path) }
+            }
+            raw::LedgerKind::Postgres => {
+                if raw.url_file.is_empty() {
+                    let remedy = "name a file that holds postgres://user:password@host/database";
+                    self.fault("ledger.url_file", "kind `postgres` needs a connection URL", remedy);
+                }
+                LedgerPlace::Postgres { url_file: self.base.join(&raw.url_file), pool: raw.pool }
+            }
+        };
+        if raw.kind == raw::LedgerKind::Sqlite && !raw.url_file.is_empty() {
+            let remedy = "set `kind: postgres`, or take it out";
+            self.fault("ledger.url_file", "kind `sqlite` has no connection URL", remedy);
+        }
+        if raw.pool == 0 {
+            self.fault("ledger.pool", "without connections nothing is written", "use a number from 1 up");
+        }
+        Ledger {
+            place,
+            keep: self.duration("ledger.keep", &raw.keep),
+            resend_within: self.duration("ledger.resend_within", &raw.resend_within),
+            settle_after: self.duration("ledger.settle_after", &raw.settle_after),
+        }
+    }
+
+    fn link(&mut self, text: &str) -> Option<String> {
+        if !text.is_empty() && url_parts(text).is_none() {
+            self.fault("approvals.link", format!("`{text}` is not a URL"), "write it as https://host/approvals");
+        }
+        Some(text.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())
     }
 
     fn operators(&mut self, raw: &raw::RawOperators) -> Operators {

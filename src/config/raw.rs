@@ -47,6 +47,10 @@ section! {
         backends: Vec<RawBackend> = Vec::new();
         /// The journal.
         audit: RawAudit = RawAudit::default();
+        /// What remembers every write and every approval.
+        ledger: RawLedger = RawLedger::default();
+        /// Approvals by people.
+        approvals: RawApprovals = RawApprovals::default();
         /// What people may do with approvals, writes and the journal besides what policy lets them.
         operators: RawOperators = RawOperators::default();
         /// The gateway's own keys.
@@ -221,6 +225,44 @@ section! {
         deadline: String = "5s".into();
         /// Free space below which writes are refused; reads go on until the disk is full.
         low_water: String = "64MiB".into();
+    }
+}
+
+section! {
+    /// What remembers every write and every approval, so that a write happens once.
+    RawLedger {
+        /// `sqlite`: a file, for one gateway. `postgres`: a database, shared by replicas.
+        kind: LedgerKind = LedgerKind::Sqlite;
+        /// The file of kind `sqlite`. Losing it is losing the memory of what was done.
+        path: String = "../data/ledger.db".into();
+        /// File with the connection URL of kind `postgres`, which holds a password.
+        url_file: String = String::new();
+        /// Connections to the database, at most.
+        pool: usize = 16;
+        /// How long whole answers are kept, to be given again; that a write was done is kept for ever.
+        keep: String = "30d".into();
+        /// How long a write whose outcome is unknown may be sent again under its key; no longer than the backend remembers keys.
+        resend_within: String = "1h".into();
+        /// How long a lookup must find nothing before an unknown write counts as not made.
+        settle_after: String = "30s".into();
+    }
+}
+
+/// Which engine keeps the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerKind {
+    /// A file, for one gateway.
+    Sqlite,
+    /// A database, shared by replicas.
+    Postgres,
+}
+
+section! {
+    /// Approvals by people.
+    RawApprovals {
+        /// Base URL that approvers open. Empty: the operators' door.
+        link: String = String::new();
     }
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 /// A duration with its unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|_| format!("`{text}` is not a duration"))?;
+    let fault = |_| format!("`{text}` is not a duration");
+    let span: jiff::Span = text.parse().map_err(fault)?;
+    // A day is 24 hours here, whatever a calendar says.
+    let span = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(fault)?;
     Duration::try_from(span).map_err(|_| format!("`{text}` is negative"))
 }
 
@@ -31,6 +34,7 @@ mod tests {
     fn units_are_read_as_people_write_them() {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(duration("30d"), Ok(Duration::from_hours(720)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(size("128MiB"), Ok(134_217_728));
         assert_eq!(size("64 KiB"), Ok(65_536));
@@ -38,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_number_without_a_unit_is_refused() {
-        for text in ["30", "-5s", "s", "", "1e3s"] {
+        for text in ["30", "-5s", "-5d", "s", "", "1e3s", "1 month"] {
             assert!(duration(text).is_err(), "{text}");
         }
         for text in ["30", "-5MiB", "MiB", "", "5MB", "99999999999999999999GiB"] {

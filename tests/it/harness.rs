@@ -32,7 +32,7 @@ pub(crate) const RELEASE: &str = "backend-v1.0-GCN";
 /// This program is not loopgate, so bundles are tried by the one that is.
 const LOOPGATE: &str = env!("CARGO_BIN_EXE_loopgate");
 /// How long something that must come may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is different from an ordinary world.
 #[derive(Debug, Clone, Default)]
@@ -319,6 +319,7 @@ backends:
   - name: loopiq
     url: {backend}
 audit: {{dir: audit, writer: it, deployment: loopgate-it{}}}
+ledger: {{path: ledger.db}}
 keys: {{dir: keys}}
 log: {{filter: warn}}
 {}",

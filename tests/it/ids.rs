@@ -16,6 +16,9 @@ use crate::message::Message;
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const OTHER_TRACE: &str = "11111111111111111111111111111111";
 
+/// An approval as LoopIQ would sign it, but for the signature.
+const APPROVAL: &str = "ewogICJhbGciOiJFZERTQSJ9.eyJqdGkiOiJhIn0.c2lnbmF0dXJl";
+
 fn traceparent(trace: &str) -> String {
     format!("00-{trace}-00f067aa0ba902b7-01")
 }
@@ -30,6 +33,7 @@ fn laden(call: Message) -> Message {
         .header("X-LoopIQ-Approval-Id", "apr_forged")
         .header("X-Request-Id", "chosen-by-the-client")
         .header("X-LoopIQ-Role", "tenant_admin")
+        .header("X-LoopIQ-Approval-Token", APPROVAL)
         .header("Accept-Language", "de")
         .meta("com.loopiq/workflow", "wf-42")
         .meta("com.loopiq/chain", json!(["plan", "read"]))

@@ -20,6 +20,8 @@ mod tenancy;
 mod identity;
 mod ids;
 mod writes;
+mod approvals;
+mod examples;
 mod audit;
 mod reload;
 mod stream;

@@ -333,6 +333,7 @@ policy: {{dir: {policies}, reload_every: 100ms}}
 backends:
   - url: {backend}
 audit: {{dir: audit}}
+ledger: {{path: ledger.db}}
 keys: {{dir: keys}}
 log: {{format: json}}
 ",

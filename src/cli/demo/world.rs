@@ -150,6 +150,7 @@ backends:
   - name: loopiq
     url: http://{backend}
 audit: {{dir: audit, writer: demo, deployment: loopgate-demo}}
+ledger: {{path: ledger.db}}
 keys: {{dir: keys}}
 log: {{filter: warn}}
 ",

@@ -4,10 +4,12 @@
 //! it has passed, whether or not anybody has written it down. Never reads a clock.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::Person;
 use super::Requirement;
 use super::Subject;
+use crate::domain::canonical;
 use crate::domain::pdp::ApprovalFacts;
 use crate::domain::pdp::Vote;
 use crate::domain::refusal::Reason;
@@ -154,7 +156,7 @@ impl VoteFault {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ticket {
-    /// Approval id, `apr_…`.
+    /// Approval id: `apr_…`, or `ext_…` where LoopIQ issued the approval itself.
     pub id: String,
     /// What is to be approved.
     pub subject: Subject,
@@ -252,6 +254,23 @@ impl Ticket {
         Ok(ticket)
     }
 
+    /// Whether it is for this: none at all for another organisation or requester, and a mismatch
+    /// for another tool, definition or arguments.
+    pub fn covers(
+        &self,
+        tenant: &str,
+        requester: &Person,
+        (tool, definition): (&str, &str),
+        arguments: &Map<String, Value>,
+    ) -> Result<(), Unusable> {
+        let subject = &self.subject;
+        if subject.tenant != tenant || subject.requester != *requester {
+            return Err(Unusable::Unknown);
+        }
+        let same = subject.tool == tool && subject.definition == definition && alike(&subject.arguments, arguments);
+        if same { Ok(()) } else { Err(Unusable::Mismatch) }
+    }
+
     /// Gives it to one execution. The same execution may take it again, nobody else.
     pub fn consumed(self, execution_id: &str, now_ms: i64) -> Result<Self, Unusable> {
         let mut ticket = self.at(now_ms);
@@ -309,6 +328,12 @@ impl Ticket {
                 .collect(),
         }
     }
+}
+
+/// Equal as RFC 8785 has it, where `1` and `1.0` are one number; what has no such form is like nothing else.
+fn alike(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
+    let digest = |map: &Map<String, Value>| canonical::digest_value(&Value::Object(map.clone())).ok();
+    one == other || digest(one).is_some_and(|one| Some(one) == digest(other))
 }
 
 /// Why an approval cannot be used now.

@@ -17,7 +17,7 @@ use crate::domain::audit::parts::{DecisionLine, Known, RefusalLine, What, Who};
 use crate::domain::audit::redaction::Secrets;
 use crate::domain::audit::{ocsf, redaction};
 use crate::domain::catalog::{Answerer, Tool};
-use crate::domain::identity::{Principal, Tenant};
+use crate::domain::identity::{AuthMethod, Principal, Tenant};
 use crate::domain::mcp::Era;
 use crate::domain::pdp::{Input, Obligation, Outcome};
 use crate::domain::refusal::{No, Reason};
@@ -247,6 +247,11 @@ impl Record {
         cut(parent_span_id).clone_into(&mut self.opened.parent_span_id);
     }
 
+    /// More credentials came with the request than its `Authorization`.
+    pub fn keep_out(&mut self, credentials: impl IntoIterator<Item = String>) {
+        self.opened.secrets = std::mem::take(&mut self.opened.secrets).and(credentials);
+    }
+
     /// Who calls, and for which tenant once that is known.
     pub fn caller(&mut self, principal: &Principal, tenant: Option<&Tenant>) {
         self.who = Some(Who {
@@ -256,6 +261,22 @@ impl Record {
             method: principal.method,
             client: principal.client.clone().filter(|client| !client.is_empty()),
         });
+    }
+
+    /// The gateway itself acts, for someone who asked before.
+    pub fn on_behalf(&mut self, issuer: &str, user: &str, tenant: &str, method: AuthMethod, client: &str) {
+        self.who = Some(Who {
+            user: user.to_owned(),
+            tenant: Some(tenant.to_owned()),
+            issuer: issuer.to_owned(),
+            method,
+            client: Some(client.to_owned()).filter(|client| !client.is_empty()),
+        });
+    }
+
+    /// What happened, in a sentence.
+    pub fn said(&mut self, message: &str) {
+        message.clone_into(&mut self.message);
     }
 
     /// The workflow and chain that the client names.

@@ -236,7 +236,7 @@ fn invalid_arguments_are_told_all_at_once_in_the_users_names() {
         "`/tasks/0/title` is required",
         "`/tasks/0/titel` is not known",
         "`/evidence` is not of type",
-        "`/evidenceAsOf` is not a \"date-time\"",
+        "`/evidenceAsOf` fits none of the 2 forms allowed",
         "`/a~1b` is not known",
     ] {
         assert!(told(words), "{words}: {:#?}", refusal.reasons);

@@ -202,8 +202,8 @@ async fn an_approver_is_shown_everything_that_the_digest_covers_and_what_they_ma
         assert_eq!(shown[name], subject[name], "{name}");
     }
     assert_eq!((&shown["release"], &shown["team"]), (&"backend-v1.0-GCN".into(), &"payments".into()));
-    assert_eq!(shown["policy"], json!({"bundle": subject["policyBundle"], "data": subject["policyData"]}));
-    assert_eq!(shown["approvers"]["words"], "1 of: role approver, team payments");
+    assert_eq!(shown["policyRevision"], json!({"bundle": subject["policyBundle"], "data": subject["policyData"]}));
+    assert_eq!(shown["needs"], "1 of: role approver, team payments");
     assert_eq!(shown["link"], "http://desk/approvals/apr_1");
     assert_eq!(shown["may"], json!({"vote": true, "revoke": true}));
     for (token, may) in [(ADA, (false, true)), (TESS, (false, true)), ("cleo@org_gcn/auditor", (false, false))] {
@@ -225,7 +225,7 @@ async fn a_list_tells_a_lapsed_approval_as_rejected_whatever_is_written_down() {
         async move {
             let list = desk.list_approvals(&visit(OTTO), query).await.unwrap();
             let items = list["items"].as_array().unwrap().iter();
-            items.map(|one| one["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+            items.map(|one| one["approvalId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
         }
     };
     assert_eq!(ids(None, None).await, ["apr_new", "apr_old"]);

@@ -14,9 +14,10 @@ use crate::domain::approval::Ticket;
 use crate::domain::approval::Verdict;
 use crate::domain::idempotency::Execution;
 use crate::domain::idempotency::Opinion;
+use crate::pep::approve;
 
 /// What an action is about, in LoopIQ's own words.
-const ABOUT: [&str; 5] = ["release", "certification", "team", "owner", "blockers"];
+const ABOUT: [&str; 4] = ["release", "certification", "team", "owner"];
 
 /// What somebody may do with an approval now.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,110 +32,75 @@ pub(super) struct May {
 pub(super) fn line(ticket: &Ticket, link: &str) -> Value {
     let whole = card(ticket, link);
     let names = [
-        "id",
+        "approvalId",
         "state",
         "ended",
         "summary",
         "tool",
         "tenant",
         "requester",
+        "requesterIssuer",
         "askedAt",
         "approveBy",
+        "executeBy",
         "approvers",
+        "needs",
+        "release",
+        "certification",
+        "team",
+        "owner",
         "digest",
         "executionId",
         "link",
     ];
     let members = names.iter().filter_map(|name| Some(((*name).to_owned(), whole.get(*name)?.clone())));
-    Value::Object(members.chain(about(ticket)).collect())
+    Value::Object(members.collect())
 }
 
 /// An approval with everything that its digest covers and all that became of it.
 pub(super) fn approval(ticket: &Ticket, link: &str, may: May) -> Value {
     let mut card = card(ticket, link);
     if let Some(members) = card.as_object_mut() {
-        members.extend(about(ticket));
         members.insert("may".to_owned(), json!({"vote": may.vote, "revoke": may.revoke}));
     }
     card
 }
 
+/// The card that callers get too, with what became of it.
 fn card(ticket: &Ticket, link: &str) -> Value {
-    let (subject, requirement) = (&ticket.subject, &ticket.requirement);
-    let mut card = json!({
-        "id": ticket.id,
-        "state": ticket.state,
-        "ended": ticket.ended.as_ref().map(|ended| json!({
-            "ground": ended.ground,
-            "by": ended.by,
-            "reason": ended.reason,
-            "at": moment(Some(ended.at_ms)),
-        })),
-        "digest": ticket.digest,
-        "summary": summary(ticket),
-        "tool": subject.tool,
-        "definition": subject.definition,
-        "route": subject.route,
-        "tenant": subject.tenant,
-        "requester": subject.requester,
-        "client": subject.client,
-        "workflow": subject.workflow,
-        "idempotencyKey": subject.idempotency_key,
-        "arguments": subject.arguments,
-        "request": subject.request,
-        "preview": subject.preview,
-        "previewDigest": subject.preview_digest,
-        "previewBy": subject.preview_by,
-        "recordVersion": subject.record_version,
-        "policy": {"bundle": subject.policy_bundle, "data": subject.policy_data},
-        "reasons": ticket.reasons,
-        "approvers": {
-            "roles": requirement.roles,
-            "teams": requirement.teams,
-            "users": requirement.users,
-            "count": requirement.count,
-            "agreed": ticket.agreed(),
-            "words": requirement.words(),
-        },
-        "ballots": ticket.ballots.iter().map(ballot).collect::<Vec<_>>(),
-        "askedAt": moment(Some(ticket.asked_ms)),
-        "approveBy": moment(Some(subject.approve_by_ms)),
-        "executeWithinSeconds": subject.execute_within_s,
-        "executeBy": moment(ticket.execute_by_ms),
-        "executionId": ticket.consumed_by,
-        "requestId": ticket.request_id,
-        "traceId": ticket.trace_id,
+    let subject = &ticket.subject;
+    let mut card = approve::card(ticket, link);
+    let ended = ticket.ended.as_ref().map(|ended| {
+        json!({"ground": ended.ground, "by": ended.by, "reason": ended.reason, "at": moment(Some(ended.at_ms))})
     });
-    if let (Some(members), false) = (card.as_object_mut(), link.is_empty()) {
-        members.insert("link".to_owned(), format!("{}/{}", link.trim_end_matches('/'), ticket.id).into());
+    let more = [
+        ("requesterIssuer", json!(subject.requester.issuer)),
+        ("definition", json!(subject.definition)),
+        ("previewDigest", json!(subject.preview_digest)),
+        ("askedAt", moment(Some(ticket.asked_ms))),
+        ("needs", json!(ticket.requirement.words())),
+        ("ballots", ticket.ballots.iter().map(ballot).collect()),
+        ("ended", json!(ended)),
+    ];
+    if let Some(members) = card.as_object_mut() {
+        members.extend(more.map(|(name, value)| (name.to_owned(), value)));
+        // What the arguments do not name may stand in what is to be created.
+        about(ticket).into_iter().for_each(|(name, value)| {
+            members.entry(name).or_insert(value);
+        });
     }
     card
 }
 
-/// What it is about: as the arguments name it, or what is to be created.
+/// What it is about, as what is to be created names it.
 fn about(ticket: &Ticket) -> Map<String, Value> {
     let created = ticket.subject.preview.pointer("/preview/creates").and_then(Value::as_array);
-    let in_preview = |name: &str| {
-        let records = created.into_iter().flatten().filter_map(|one| one.get("record"));
-        records.filter_map(|record| record.get(name)).find(|value| value.is_string()).cloned()
-    };
     let named = |name: &'static str| {
-        let value = ticket.subject.arguments.get(name).cloned().or_else(|| in_preview(name))?;
-        Some((name.to_owned(), value))
+        let records = created.into_iter().flatten().filter_map(|one| one.get("record"));
+        let value = records.filter_map(|record| record.get(name)).find(|value| value.is_string())?;
+        Some((name.to_owned(), value.clone()))
     };
     ABOUT.into_iter().filter_map(named).collect()
-}
-
-/// What would happen, in one line that the gateway makes itself.
-pub(super) fn summary(ticket: &Ticket) -> String {
-    let subject = &ticket.subject;
-    let changes =
-        |name: &str| subject.preview.pointer(&format!("/preview/{name}")).and_then(Value::as_array).map_or(0, Vec::len);
-    let effect = match (changes("creates"), changes("updates")) {
-        (0, 0) => String::new(),
-        (creates, updates) => format!(": creates {creates}, updates {updates}"),
-    };
-    format!("`{}` for `{}` in {}{effect}", subject.tool, subject.requester.user, subject.tenant)
 }
 
 fn ballot(ballot: &Ballot) -> Value {
@@ -157,7 +123,8 @@ pub(super) fn write(write: &Execution) -> Value {
         "state": write.state,
         "tool": plan.tool,
         "tenant": plan.tenant,
-        "requester": {"issuer": plan.issuer, "user": plan.user},
+        "requester": plan.user,
+        "requesterIssuer": plan.issuer,
         "client": plan.client,
         "workflow": plan.workflow,
         "idempotencyKey": plan.key,
@@ -206,6 +173,7 @@ pub(super) fn write_line(one: &Execution) -> Value {
         "tool",
         "tenant",
         "requester",
+        "requesterIssuer",
         "idempotencyKey",
         "approvalId",
         "recordIds",
