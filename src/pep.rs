@@ -9,6 +9,7 @@
 //! Called by `adapters::door` through [`arrival::Gate`].
 
 pub mod arrival;
+pub mod desk;
 pub mod ports;
 pub mod rules;
 mod asked;
