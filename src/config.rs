@@ -68,6 +68,8 @@ pub struct Settings {
     pub approvals_link: Option<String>,
     /// Whose signed approvals are accepted.
     pub approval_issuers: Vec<ApprovalIssuer>,
+    /// What people may do with approvals, writes and the journal.
+    pub operators: Operators,
     /// Folder with the gateway's own keys; made on first start.
     pub keys_dir: PathBuf,
     /// Tools per page of `tools/list`.
@@ -239,6 +241,15 @@ pub enum LedgerPlace {
         /// Connections, at most.
         pool: usize,
     },
+}
+
+/// What people may do with approvals, writes and the journal besides what policy lets them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Operators {
+    /// Roles that may read all of their organisation's.
+    pub read: Vec<String>,
+    /// Roles that may also revoke approvals and settle unknown writes.
+    pub settle: Vec<String>,
 }
 
 /// How to log.

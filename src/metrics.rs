@@ -73,6 +73,8 @@ pub struct Metrics {
     pub stages: HistogramVec,
     /// Requests under way.
     pub in_flight: IntGauge,
+    /// What people did at the operators' door, by operation and code (`ok`, or why not).
+    pub operators: IntCounterVec,
     /// Credentials refused, by cause.
     pub credentials_refused: IntCounterVec,
     /// Refusals of callers nobody knows, counted instead of recorded one by one.
@@ -125,6 +127,11 @@ impl Metrics {
                 &["stage"],
             ),
             in_flight: make.gauge("loopgate_requests_in_flight", "MCP requests under way."),
+            operators: make.counters(
+                "loopgate_operator_requests_total",
+                "Requests about approvals, writes and the journal at the operators' door, by operation and code.",
+                &["operation", "code"],
+            ),
             credentials_refused: make.counters(
                 "loopgate_credentials_refused_total",
                 "Credentials refused, by cause. A sudden rise is an attack or an issuer that changed.",

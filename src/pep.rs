@@ -9,6 +9,7 @@
 //! Called by `adapters::door` through [`arrival::Gate`].
 
 pub mod arrival;
+pub mod desk;
 pub mod ports;
 pub mod rules;
 mod asked;
@@ -162,10 +163,10 @@ impl Pep {
         let _in_flight = self.in_flight.enter(principal, asked.id.as_ref(), &arrival.cancel);
         asked.steer(arrival, &mut call)?;
         let standing = self.resolve_tenant(arrival, principal, asked)?; // resolve tenant
-        let recalled = self.recall(&standing, asked, &call).await;
+        let mut recalled = self.recall(&standing, asked, &call).await;
         let target = self.target(&standing, arrival, asked, &call, &recalled)?;
         let ruling = self.decide(&standing, asked, &target, &recalled); // decide
-        let permit = self.approve(&standing, asked, ruling, target, &recalled).await?; // (preview, approve)
+        let permit = self.approve(&standing, asked, ruling, target, &mut recalled).await?; // (preview, approve)
         let held = self.remember(&standing, &permit, asked, &recalled).await?; // remember
         if arrival.cancel.is_raised() {
             return Err(No::Cancelled);

@@ -19,6 +19,7 @@ use super::Ledger;
 use super::LedgerPlace;
 use super::Limits;
 use super::Log;
+use super::Operators;
 use super::Propagation;
 use super::Settings;
 use super::raw;
@@ -157,6 +158,7 @@ impl Check<'_> {
             ledger: self.ledger(&raw.ledger),
             approvals_link: self.link(&raw.approvals.link),
             approval_issuers: self.approval_issuers(&raw.approvals.issuers),
+            operators: self.operators(&raw.operators),
             keys_dir: self.base.join(&raw.keys.dir),
             list_page: raw.tools_list.page,
             list_ttl: self.duration("tools_list.ttl", &raw.tools_list.ttl),
@@ -332,6 +334,15 @@ impl Check<'_> {
             self.fault("approvals.link", format!("`{text}` is not a URL"), "write it as https://host/approvals");
         }
         Some(text.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())
+    }
+
+    fn operators(&mut self, raw: &raw::RawOperators) -> Operators {
+        for (path, roles) in [("operators.read", &raw.read), ("operators.settle", &raw.settle)] {
+            if roles.iter().any(|role| role.trim().is_empty()) {
+                self.fault(path, "a role has no name", "name organisation roles as tokens carry them, or take it out");
+            }
+        }
+        Operators { read: raw.read.clone(), settle: raw.settle.clone() }
     }
 
     /// Names of a list: present, unique, of one grammar.

@@ -51,6 +51,8 @@ section! {
         ledger: RawLedger = RawLedger::default();
         /// Approvals by people.
         approvals: RawApprovals = RawApprovals::default();
+        /// What people may do with approvals, writes and the journal besides what policy lets them.
+        operators: RawOperators = RawOperators::default();
         /// The gateway's own keys.
         keys: RawKeys = RawKeys::default();
         /// Tool lists.
@@ -279,6 +281,16 @@ section! {
         keys: RawKeySource = RawKeySource::default();
         /// Tenants that it may approve for. Empty: any.
         tenants: Vec<String> = Vec::new();
+    }
+}
+
+section! {
+    /// What people may do with approvals, writes and the journal besides what policy lets them.
+    RawOperators {
+        /// Organisation roles that may read every approval, every write and the journal of their organisation.
+        read: Vec<String> = vec!["auditor".into(), "tenant_admin".into()];
+        /// Organisation roles that may also revoke any approval and say what became of an unknown write.
+        settle: Vec<String> = vec!["tenant_admin".into()];
     }
 }
 

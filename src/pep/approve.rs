@@ -18,6 +18,7 @@ use super::Pep;
 use super::asked::Asked;
 use super::asked::fresh_id;
 use super::decide::Standing;
+use super::decide::input;
 use super::decide::no_such;
 use super::ports::Action;
 use super::recall::Recalled;
@@ -29,12 +30,15 @@ use crate::domain::approval::Requirement;
 use crate::domain::approval::State;
 use crate::domain::approval::Subject;
 use crate::domain::approval::Ticket;
+use crate::domain::approval::Unusable;
 use crate::domain::approval::drift;
 use crate::domain::audit::record::Stage as Written;
 use crate::domain::canonical::NotCanonical;
 use crate::domain::catalog::Target;
+use crate::domain::pdp::Input;
 use crate::domain::pdp::Obligation;
 use crate::domain::pdp::Outcome;
+use crate::domain::pdp::Phase;
 use crate::domain::pdp::ruling::Permit;
 use crate::domain::pdp::ruling::Ruling;
 use crate::domain::refusal::Code;
@@ -50,7 +54,7 @@ impl Pep {
         asked: &mut Asked,
         ruling: Ruling,
         target: Target,
-        recalled: &Recalled,
+        recalled: &mut Recalled,
     ) -> Result<Permit<Action>, No> {
         if let Some(no) = self.no_answer(&ruling) {
             return Err(no);
@@ -68,6 +72,7 @@ impl Pep {
         let dry_run = asked.controls.dry_run;
         let action =
             Action { tenant: standing.tenant.clone(), tool: target.tool, arguments: target.arguments, dry_run };
+        let ruling = self.honour(standing, asked, ruling, &action, recalled)?;
         match ruling.outcome() {
             Outcome::Deny => Err(denied(&ruling)),
             Outcome::Pending => Err(self.wait(standing, asked, &ruling, &action, recalled).await?.into()),
@@ -79,6 +84,41 @@ impl Pep {
                 Ok(permit)
             }
         }
+    }
+
+    /// Policy asks for people, and LoopIQ has asked them: its signed approval becomes a ticket, and
+    /// policy is asked again with it.
+    fn honour(
+        &self,
+        standing: &Standing,
+        asked: &mut Asked,
+        ruling: Ruling,
+        action: &Action,
+        recalled: &mut Recalled,
+    ) -> Result<Ruling, No> {
+        let Some(signed) = recalled.signed.take_if(|_| recalled.ticket.is_none()) else { return Ok(ruling) };
+        if ruling.outcome() != Outcome::Pending {
+            return Ok(ruling);
+        }
+        let requirement = Requirement::among(ruling.obligations())
+            .ok_or_else(|| Refusal::of(Code::PolicyUnavailable).detail("pending without a requirement"))?;
+        let shown_elsewhere = Foreseen::elsewhere(action)?;
+        let subject = self.subject(standing, asked, action, &requirement, shown_elsewhere);
+        let (request, trace) = (asked.request_id.clone(), asked.trace.trace_id.clone());
+        let ticket = signed
+            .ticket(subject, requirement, ruling.reasons().to_vec(), &request, &trace)
+            .map_err(|cause| not_issued_for_this(&signed.id, cause))?
+            .at(asked.now_ms);
+        asked.under(&ticket);
+        let input = Input {
+            tool: standing.rules.facts.get(&action.tool.name).cloned(),
+            arguments: action.arguments.clone(),
+            approval: Some(ticket.facts()),
+            facts: asked.facts.clone(),
+            ..input(Phase::Call, standing, asked)
+        };
+        recalled.ticket = Some(ticket);
+        Ok(self.rule(&standing.rules, asked, &input))
     }
 
     /// Policy asks for people: the refusal that says where their approval stands, asked for now if it was not.
@@ -192,6 +232,9 @@ impl Pep {
         // first answer again, or says that it is spent.
         if ticket.consumed_by.is_none() {
             usable(ticket, &self.settings.approvals_link)?;
+        }
+        // WHY: what LoopIQ asked people about, the gateway has not previewed; LoopIQ answers for it.
+        if ticket.consumed_by.is_none() && !ticket.subject.is_issued() {
             let foreseen = self.foresee(standing, asked, permit.action(), ticket.requirement.preview).await?;
             let now = self.subject(standing, asked, permit.action(), &ticket.requirement, foreseen);
             // `same_call` has looked at the key; one that was not asked for with is no difference.
@@ -257,6 +300,15 @@ pub(super) fn no_such_approval(id: &str) -> Refusal {
         .then(next)
         .with("approvalId", id)
         .with("approvalKnown", false)
+}
+
+/// A signed approval of something else, or of too few.
+fn not_issued_for_this(id: &str, cause: Unusable) -> Refusal {
+    let message = match cause {
+        Unusable::Pending => "the signed approval carries too few votes of people whom policy names",
+        _ => "the signed approval is for another action, person or organisation",
+    };
+    Refusal::because(Code::ApprovalMismatch, message).with("approvalId", id).detail(cause)
 }
 
 /// The call is the one that was asked about, as far as the caller chooses it.

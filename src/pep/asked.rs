@@ -214,7 +214,7 @@ pub(super) fn fresh_id(now_ms: i64, random: [u8; 16]) -> String {
 }
 
 /// The credential without its scheme, which is what must never be written down.
-fn bare_credential(header: &str) -> String {
+pub(super) fn bare_credential(header: &str) -> String {
     header.split_once(' ').map_or(header, |(_, credential)| credential).trim().to_owned()
 }
 

@@ -15,6 +15,7 @@ use crate::domain::catalog::OwnTool;
 use crate::domain::idempotency::Execution;
 use crate::domain::idempotency::Key;
 use crate::domain::idempotency::execution_id;
+use crate::domain::identity::approval_token::SignedApproval;
 use crate::domain::mcp::ToolCall;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Refusal;
@@ -26,14 +27,16 @@ pub(super) struct Recalled {
     pub(super) ticket: Option<Ticket>,
     /// The write under the call's key, or the one that used the approval.
     pub(super) write: Option<Execution>,
-    /// Why neither could be looked for.
-    pub(super) fault: Option<LedgerFault>,
+    /// An approval that LoopIQ signed and that has not been used here.
+    pub(super) signed: Option<SignedApproval>,
+    /// Why none of it could be looked for, or believed.
+    pub(super) fault: Option<Refusal>,
 }
 
 impl Recalled {
     /// What is wrong with the ledger, once it may be said.
     pub(super) fn available(&self) -> Result<(), Refusal> {
-        self.fault.as_ref().map_or(Ok(()), |fault| Err(unavailable(fault)))
+        self.fault.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -48,9 +51,30 @@ impl Pep {
         if !refers(standing, asked, call) {
             return Recalled::default();
         }
-        match self.look_up(standing, asked).await {
-            Ok((ticket, write)) => Recalled { ticket, write, fault: None },
-            Err(fault) => Recalled { fault: Some(fault), ..Recalled::default() },
+        let signed = match self.signed(asked).await {
+            Ok(signed) => signed,
+            Err(fault) => return Recalled { fault: Some(fault), ..Recalled::default() },
+        };
+        match self.look_up(standing, asked, signed.as_ref()).await {
+            Ok((ticket, write)) => Recalled { ticket, write, signed, fault: None },
+            Err(fault) => Recalled { fault: Some(unavailable(&fault)), ..Recalled::default() },
+        }
+    }
+
+    /// The approval that LoopIQ signed, if one came with the call. Its name here is its own, so that
+    /// one that also names another approval contradicts itself.
+    async fn signed(&self, asked: &Asked) -> Result<Option<SignedApproval>, Refusal> {
+        let Some(token) = &asked.controls.approval_token else { return Ok(None) };
+        let found = self.keys.approval(token.as_str(), self.ledger.name(), asked.now_ms.div_euclid(1000)).await;
+        let signed = found.map_err(|fault| {
+            let code = if fault.is_ours() { Code::LedgerUnavailable } else { Code::ApprovalMismatch };
+            Refusal::because(code, "the signed approval cannot be believed").detail(fault)
+        })?;
+        match &asked.controls.approval_id {
+            Some(named) if *named != signed.id => {
+                Err(Refusal::because(Code::ApprovalMismatch, "`approvalId` names another approval than the signed one"))
+            }
+            _ => Ok(Some(signed)),
         }
     }
 
@@ -58,6 +82,7 @@ impl Pep {
         &self,
         standing: &Standing,
         asked: &Asked,
+        signed: Option<&SignedApproval>,
     ) -> Result<(Option<Ticket>, Option<Execution>), LedgerFault> {
         let key = asked.controls.idempotency_key.as_deref().and_then(|key| Key::parse(key).ok());
         let mut write = match &key {
@@ -67,7 +92,8 @@ impl Pep {
         // WHY: a call repeated under the key of an approved write means that write, whether or not
         // the model remembers the approval's id.
         let of_write = || write.as_ref().and_then(|write| write.plan.approval_id.clone());
-        let Some(id) = asked.controls.approval_id.clone().or_else(of_write) else { return Ok((None, write)) };
+        let named = signed.map(|signed| signed.id.clone()).or_else(|| asked.controls.approval_id.clone());
+        let Some(id) = named.or_else(of_write) else { return Ok((None, write)) };
         let ticket = self.approvals.ticket(&id).await?.filter(|ticket| asked_by(ticket, standing));
         let ticket = ticket.map(|ticket| ticket.at(asked.now_ms));
         if let (None, None, Some(used)) = (&write, &key, ticket.as_ref().and_then(|ticket| ticket.consumed_by.as_ref()))
@@ -88,7 +114,9 @@ pub(super) fn asked_by(ticket: &Ticket, standing: &Standing) -> bool {
 
 /// Whether the call can refer to an approval or a write at all.
 fn refers(standing: &Standing, asked: &Asked, call: &ToolCall) -> bool {
-    let named = asked.controls.approval_id.is_some() || asked.controls.idempotency_key.is_some();
+    let controls = &asked.controls;
+    let named =
+        controls.approval_id.is_some() || controls.approval_token.is_some() || controls.idempotency_key.is_some();
     if !named || asked.controls.dry_run {
         return false;
     }

@@ -42,6 +42,8 @@ pub enum Stage {
     Heartbeat,
     /// `approval.<what>`.
     Approval(&'static str),
+    /// `write.<what>`: what people say of a write whose outcome nobody knows.
+    Write(&'static str),
     /// `policy.<what>`.
     Policy(&'static str),
     /// `config.<what>`.
@@ -58,6 +60,7 @@ impl std::fmt::Display for Stage {
             Self::Recovered => f.write_str("recovered"),
             Self::Heartbeat => f.write_str("heartbeat"),
             Self::Approval(what) => write!(f, "approval.{what}"),
+            Self::Write(what) => write!(f, "write.{what}"),
             Self::Policy(what) => write!(f, "policy.{what}"),
             Self::Config(what) => write!(f, "config.{what}"),
         }
@@ -319,6 +322,16 @@ impl Record {
         });
     }
 
+    /// A tool that is spoken of and not called: in a vote, in an opinion about a write.
+    pub fn concerns(&mut self, tool: &str) {
+        self.what = Some(What { tool: cut(tool), via: None, known: None, arguments: Value::Null, dropped: Vec::new() });
+    }
+
+    /// What happened, in words of its own; without them the record makes its own of what it knows.
+    pub fn says(&mut self, message: impl Into<String>) {
+        self.message = message.into();
+    }
+
     /// Whether only a preview is asked for.
     pub fn dry_run(&mut self, dry_run: bool) {
         self.dry_run = dry_run;
@@ -375,6 +388,11 @@ impl Record {
     /// Why the answer is no.
     pub fn refused(&mut self, no: &No) {
         self.refusal = Some(RefusalLine::of(no));
+    }
+
+    /// Why the answer is no, where it is none of those that MCP clients get.
+    pub fn declined(&mut self, code: &str, why: &str) {
+        self.refusal = Some(RefusalLine::plain(code, why));
     }
 
     /// What came back.

@@ -43,7 +43,7 @@ fn refuses(lines: &str, path: &str, words: &str) {
 fn the_built_in_catalog_loads_and_lints_clean() {
     let catalog = built_in();
     assert_eq!(catalog.lint(), Vec::new());
-    assert_eq!(catalog.tools().count(), 41);
+    assert_eq!(catalog.tools().count(), 43);
     assert_eq!(catalog.backends(), BTreeSet::from(["loopiq"]));
     let names: Vec<_> = catalog.tools().map(|tool| tool.name.clone()).collect();
     assert!(names.is_sorted());

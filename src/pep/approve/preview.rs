@@ -39,6 +39,21 @@ pub(super) struct Foreseen {
     pub(super) record_version: Option<String>,
 }
 
+impl Foreseen {
+    /// What LoopIQ asked people about itself: the exact request is all that is known here.
+    pub(super) fn elsewhere(action: &Action) -> Result<Self, Refusal> {
+        let request = request(action)?;
+        let preview_digest = canonical::digest_value(&request).map_err(|cause| super::unsafe_number(&cause))?;
+        Ok(Self { request, preview: Value::Null, preview_digest, preview_by: PreviewBy::None, record_version: None })
+    }
+}
+
+/// The exact request that a call makes.
+fn request(action: &Action) -> Result<Value, Refusal> {
+    let real = action.tool.request(&action.arguments, false)?;
+    Ok(json!({"method": real.method, "path": real.path_and_query, "body": body(real.body.as_deref())}))
+}
+
 impl Pep {
     /// Finds out what a write would do. Without `wanted`, the exact request is all that is shown.
     pub(super) async fn foresee(
@@ -51,8 +66,7 @@ impl Pep {
         let permit = self.permit_to_try(standing, asked, action)?;
         // WHY: the version is read before the effect is worked out, so that a change in between shows.
         let record_version = self.record_version(standing, asked, &permit).await?;
-        let real = action.tool.request(&action.arguments, false)?;
-        let request = json!({"method": real.method, "path": real.path_and_query, "body": body(real.body.as_deref())});
+        let request = request(action)?;
         let foreseen = |preview: Value, preview_digest, preview_by| {
             Ok(Foreseen { request: request.clone(), preview, preview_digest, preview_by, record_version })
         };
