@@ -21,6 +21,7 @@ mod identity;
 mod ids;
 mod writes;
 mod approvals;
+mod signed;
 mod examples;
 mod audit;
 mod reload;
