@@ -6,9 +6,11 @@
 //! a vote and never sends the write itself. Called by `pep`.
 
 mod card;
+mod elicit;
 mod preview;
 
 pub use card::card;
+pub(super) use elicit::Question;
 
 use serde_json::Value;
 use serde_json::json;
@@ -139,6 +141,7 @@ impl Pep {
         };
         asked.under(ticket);
         same_call(ticket, action, asked)?;
+        self.put(standing, asked, ticket).await?;
         Ok(match usable(ticket, &self.settings.approvals_link) {
             Err(refusal) => refusal,
             // WHY: enough people agreed under the rules of then, and today's rules want more.
@@ -185,6 +188,9 @@ impl Pep {
         let link = &self.settings.approvals_link;
         if stored.id == ticket.id {
             self.announce(asked, &stored).await?;
+        }
+        self.put(standing, asked, &stored).await?;
+        if stored.id == ticket.id {
             return Ok(required(&stored, Code::ApprovalRequired, link));
         }
         Ok(match usable(&stored, link) {
