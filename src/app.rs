@@ -160,7 +160,8 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     });
     let desk = Arc::new(desk::desk(&settings, &gate, &journal));
     let (stop, stopped) = watch::channel(false);
-    let parts = Arc::new(Parts { cell, keys: Arc::clone(&keys), journal, metrics, clock, stopping: stopped.clone() });
+    let parts =
+        Arc::new(Parts { cell, keys: Arc::clone(&keys), journal, ledger, metrics, clock, stopping: stopped.clone() });
     let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
     let names = operators_rules(&settings);

@@ -163,6 +163,7 @@ impl Pep {
         let _in_flight = self.in_flight.enter(principal, asked.id.as_ref(), &arrival.cancel);
         asked.steer(arrival, &mut call)?;
         let standing = self.resolve_tenant(arrival, principal, asked)?; // resolve tenant
+        self.reopen(&standing, asked, &call).await?;
         let mut recalled = self.recall(&standing, asked, &call).await;
         let target = self.target(&standing, arrival, asked, &call, &recalled)?;
         let ruling = self.decide(&standing, asked, &target, &recalled); // decide

@@ -6,9 +6,11 @@
 //! a vote and never sends the write itself. Called by `pep`.
 
 mod card;
+mod elicit;
 mod preview;
 
 pub use card::card;
+pub(super) use elicit::Question;
 
 use serde_json::Value;
 use serde_json::json;
@@ -139,6 +141,7 @@ impl Pep {
         };
         asked.under(ticket);
         same_call(ticket, action, asked)?;
+        self.put(standing, asked, ticket).await?;
         Ok(match usable(ticket, &self.settings.approvals_link) {
             Err(refusal) => refusal,
             // WHY: enough people agreed under the rules of then, and today's rules want more.
@@ -185,6 +188,9 @@ impl Pep {
         let link = &self.settings.approvals_link;
         if stored.id == ticket.id {
             self.announce(asked, &stored).await?;
+        }
+        self.put(standing, asked, &stored).await?;
+        if stored.id == ticket.id {
             return Ok(required(&stored, Code::ApprovalRequired, link));
         }
         Ok(match usable(&stored, link) {
@@ -194,7 +200,8 @@ impl Pep {
         })
     }
 
-    /// The question is in the journal before anyone hears of it.
+    /// The question is in the journal before anyone hears of it. Of the preview only its digest: it may
+    /// repeat arguments that the journal must not keep.
     async fn announce(&self, asked: &mut Asked, ticket: &Ticket) -> Result<(), Refusal> {
         let record = asked
             .record
@@ -202,7 +209,7 @@ impl Pep {
             .with("digest", ticket.digest.clone())
             .with("approveByMs", ticket.subject.approve_by_ms)
             .with("requirement", serde_json::to_value(&ticket.requirement).unwrap_or_default())
-            .with("preview", ticket.subject.preview.clone())
+            .with("previewDigest", ticket.subject.preview_digest.clone())
             .with("recordVersion", ticket.subject.record_version.clone());
         let Err(fault) = self.journal.append(record).await else { return Ok(()) };
         let by = ticket.subject.requester.clone();

@@ -11,6 +11,7 @@ use serde_json::Map;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::approve::Question;
 use super::arrival::Arrival;
 use super::arrival::Progress;
 use super::once::Underway;
@@ -94,6 +95,10 @@ pub(super) struct Asked {
     pub(super) approved_by: Option<String>,
     /// The version that the record must still have.
     pub(super) if_match: Option<String>,
+    /// What the client is to put to its user before the call goes on.
+    pub(super) question: Option<Question>,
+    /// Whether its user has answered that question.
+    pub(super) was_asked: bool,
     /// The earlier calls that policy was told of.
     pub(super) facts: Vec<EarlierCall>,
     /// How far it has come.
@@ -148,6 +153,8 @@ impl Asked {
             underway: None,
             approved_by: None,
             if_match: None,
+            question: None,
+            was_asked: false,
             facts: Vec::new(),
             reach: Reach::Nothing,
             best_effort: false,

@@ -287,3 +287,47 @@ async fn thirty_two_executions_of_one_approval_have_one_effect() {
         assert!(known.contains(&answer.code()), "{}", answer.text);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_can_show_a_form_is_asked_once_and_its_sealed_state_is_its_own() {
+    let world = World::new().await;
+    let package = Package::drafted(&world, "wf-8").await;
+    let before = effects(&world).await;
+    let capable = json!({"elicitation": {"form": {}}});
+    let call = |user: &str| {
+        let call = world.call(user, PACKAGE, package.arguments.clone()).meta("com.loopiq/workflow", "wf-8");
+        call.modern().meta("io.modelcontextprotocol/clientCapabilities", capable.clone())
+    };
+    let asked = call("ada").send().await;
+    let result = &asked.body["result"];
+    assert_eq!(result["resultType"], "input_required", "{}", asked.text);
+    assert_eq!(result["inputRequests"]["approval"]["method"], "elicitation/create", "{}", asked.text);
+    let state = result["requestState"].as_str().unwrap().to_owned();
+    let id = asked.audit()["approvalId"].as_str().unwrap().to_owned();
+    let back = |user: &str, state: &str, action: Value| {
+        call(user).param("requestState", state).param("inputResponses", json!({"approval": action}))
+    };
+    let yes = json!({"action": "accept", "content": {"decided": true}});
+
+    // The user's own answer approves nothing, and they are not asked for ever.
+    let pending = back("ada", &state, yes.clone()).send().await;
+    pending.is_refused("approval_pending");
+    assert_eq!(pending.body["result"]["resultType"], "complete", "{}", pending.text);
+    // Nobody else's, nothing altered.
+    assert_eq!(back("tess", &state, yes.clone()).send().await.rpc_code(), Some(-32602));
+    let mut altered = state.clone().into_bytes();
+    altered[20] ^= 1;
+    let altered = String::from_utf8(altered).unwrap();
+    assert_eq!(back("ada", &altered, yes.clone()).send().await.rpc_code(), Some(-32602));
+
+    approve(&world, &id).await;
+    let declined = back("ada", &state, json!({"action": "decline"})).send().await;
+    declined.is_refused("approval_pending");
+    assert_eq!(effects(&world).await, before);
+    let done = back("ada", &state, yes.clone()).send().await;
+    assert_eq!(done.body["result"]["resultType"], "complete", "{}", done.text);
+    assert_eq!(done.audit()["approvalId"], id.as_str());
+    let again = back("ada", &state, yes).send().await;
+    assert_eq!((again.words(), &again.audit()["replayed"]), (done.words(), &json!(true)));
+    assert_eq!(effects(&world).await, before + 1);
+}

@@ -64,8 +64,7 @@ pub fn card(ticket: &Ticket, link: &str) -> Value {
 }
 
 /// What would happen, in one line that the gateway makes itself.
-#[must_use]
-fn summary(ticket: &Ticket) -> String {
+pub(super) fn summary(ticket: &Ticket) -> String {
     let subject = &ticket.subject;
     let changes =
         |name: &str| subject.preview.pointer(&format!("/preview/{name}")).and_then(Value::as_array).map_or(0, Vec::len);
