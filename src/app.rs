@@ -24,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
+pub use self::ledger::examine_ledger;
 pub use self::ledger::open_ledger;
 use self::vitals::Parts;
 use crate::adapters::admin;
@@ -124,7 +125,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     })?;
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
-    let ledger = open_ledger(&settings, &clock, &metrics)?;
+    let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let keys = Arc::new(issuers(&settings, &resource)?);
     keys.load().await;
     let cell = Arc::new(RulesCell::default());
@@ -291,7 +292,7 @@ pub fn resource(settings: &Settings, mcp: SocketAddr) -> String {
     settings.public_url.clone().unwrap_or_else(|| format!("http://{mcp}/mcp"))
 }
 
-/// What would keep issuers and backends of these settings from being used; reaches for nothing.
+/// What would keep issuers, backends and ledger of these settings from being used; reaches for nothing.
 #[must_use]
 pub fn parties(settings: &Settings) -> Vec<String> {
     let mut faults = Vec::new();
@@ -301,6 +302,7 @@ pub fn parties(settings: &Settings) -> Vec<String> {
             faults.extend(secret(secret_file).err().map(|fault| format!("backend `{}`: {fault}", backend.name)));
         }
     }
+    faults.extend(ledger::check(settings).err().map(|fault| fault.to_string()));
     faults
 }
 
