@@ -7,6 +7,7 @@
 pub mod keys;
 pub mod stop;
 mod clock;
+mod housekeeping;
 mod ledger;
 mod vitals;
 
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -36,7 +38,6 @@ use crate::adapters::journal;
 use crate::adapters::keys::IssuerConfig;
 use crate::adapters::keys::Keys;
 use crate::adapters::keys::source::KeySource;
-use crate::adapters::ledger::Ledger;
 use crate::adapters::reload;
 use crate::adapters::reload::Sources;
 use crate::adapters::reload::Watcher;
@@ -53,6 +54,7 @@ use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
 use crate::pep::ports::Clock;
+use crate::pep::reconcile::Patience;
 use crate::pep::rules::Rules;
 use crate::pep::rules::RulesCell;
 
@@ -97,7 +99,6 @@ pub struct Running {
     /// Where operators connect.
     pub admin: SocketAddr,
     parts: Arc<Parts>,
-    _ledger: Arc<Ledger>,
     stop: watch::Sender<bool>,
     door: JoinHandle<door::Closed>,
     others: Vec<JoinHandle<()>>,
@@ -125,7 +126,6 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     })?;
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
-    let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let keys = Arc::new(issuers(&settings, &resource)?);
     keys.load().await;
     let cell = Arc::new(RulesCell::default());
@@ -139,35 +139,40 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     };
     started(&journal, &*clock, &settings).await?;
     let seen = watcher.first().await;
+    let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = Backends::new(targets(&settings), pool(&settings), answer_limits(&settings).bytes_max, &metrics);
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
         backend: Arc::new(backends),
+        ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
+        approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
         journal: Arc::clone(&journal) as Arc<dyn pep::ports::Journal>,
         facts: Arc::new(RecentCalls::new()),
         clock: Arc::clone(&clock),
         propagation: propagation(&settings, own, &resource)?,
         metrics: Arc::clone(&metrics),
-        settings: sentence_settings(&settings, &resource),
+        settings: sentence_settings(&settings, &resource, operators.addr),
         in_flight: pep::InFlight::default(),
         refused: pep::Refused::new(),
     });
     let (stop, stopped) = watch::channel(false);
-    let parts = Arc::new(Parts { cell, keys: Arc::clone(&keys), journal, metrics, clock, stopping: stopped.clone() });
+    let parts =
+        Arc::new(Parts { cell, keys: Arc::clone(&keys), journal, ledger, metrics, clock, stopping: stopped.clone() });
     let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
     let names = operators_rules(&settings);
-    let (ready, of_keys) = (stopped.clone(), stopped.clone());
+    let (ready, of_keys, of_writes) = (stopped.clone(), stopped.clone(), stopped.clone());
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let others = vec![
         task(async move { keys.run(of_keys).await }),
         task(watcher.run(seen, ready)),
+        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, of_writes)),
         task(operators.serve(vitals, names)),
     ];
     let door = task(door.run(gate, stopped));
     info!("serving MCP on {mcp}, operators on {admin}");
-    Ok(Running { mcp, admin, parts, _ledger: ledger, stop, door, others })
+    Ok(Running { mcp, admin, parts, stop, door, others })
 }
 
 impl Running {
@@ -265,6 +270,7 @@ async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Setti
     let record = Record::event(Stage::Config("started"), clock.now_ms(), "the gateway has started")
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("issuers", settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect::<Vec<_>>())
+        .with("approvalIssuers", settings.approval_issuers.iter().map(|one| one.issuer.clone()).collect::<Vec<_>>())
         .with("backends", settings.backends.iter().map(|backend| backend.name.clone()).collect::<Vec<_>>());
     journal.append(record).await.map(|_| ()).map_err(|fault| AppFault::Journal(fault.to_string()))
 }
@@ -308,28 +314,43 @@ pub fn parties(settings: &Settings) -> Vec<String> {
 
 /// The settings' issuers, as `adapters::keys` takes them.
 pub fn issuers(settings: &Settings, resource: &str) -> Result<Keys, AppFault> {
-    let mut configs = Vec::new();
+    let mut callers = Vec::new();
     for issuer in &settings.issuers {
         let mut of_issuer = IssuerSettings::new(&issuer.name, &issuer.issuer, resource);
         if !issuer.audiences.is_empty() {
             of_issuer.audiences.clone_from(&issuer.audiences);
         }
         of_issuer.kind = issuer.kind;
-        of_issuer.algs = issuer.algorithms.iter().filter_map(|name| Alg::named(name)).collect();
+        of_issuer.algs = algs(&issuer.algorithms);
         of_issuer.leeway_s = i64::try_from(issuer.leeway.as_secs()).unwrap_or(i64::MAX);
         of_issuer.claims = claims(&issuer.claims);
         of_issuer.tenants_allowed.clone_from(&issuer.tenants);
-        let source = match &issuer.keys {
-            config::KeySource::File(path) => KeySource::File(path.clone()),
-            config::KeySource::Url(url) => KeySource::Url(url.clone()),
-            config::KeySource::SecretFile(path) => KeySource::Secret(secret(path)?.into_bytes()),
-        };
-        let mut config = IssuerConfig::new(of_issuer, source);
+        let mut config = IssuerConfig::new(of_issuer, key_source(&issuer.keys)?);
         config.refresh = issuer.refresh;
         config.max_stale = issuer.max_stale;
-        configs.push(config);
+        callers.push(config);
     }
-    Keys::new(configs).map_err(|fault| AppFault::Issuers(fault.to_string()))
+    let mut approvers = Vec::new();
+    for issuer in &settings.approval_issuers {
+        let mut of_issuer = IssuerSettings::of_approvals(&issuer.name, &issuer.issuer);
+        of_issuer.algs = algs(&issuer.algorithms);
+        of_issuer.tenants_allowed.clone_from(&issuer.tenants);
+        approvers.push(IssuerConfig::new(of_issuer, key_source(&issuer.keys)?));
+    }
+    let keys = Keys::new(callers).map_err(|fault| AppFault::Issuers(fault.to_string()))?;
+    keys.with_approvers(approvers).map_err(|fault| AppFault::Issuers(format!("of approvals: {fault}")))
+}
+
+fn algs(names: &[String]) -> Vec<Alg> {
+    names.iter().filter_map(|name| Alg::named(name)).collect()
+}
+
+fn key_source(keys: &config::KeySource) -> Result<KeySource, AppFault> {
+    Ok(match keys {
+        config::KeySource::File(path) => KeySource::File(path.clone()),
+        config::KeySource::Url(url) => KeySource::Url(url.clone()),
+        config::KeySource::SecretFile(path) => KeySource::Secret(secret(path)?.into_bytes()),
+    })
 }
 
 fn claims(raw: &config::RawClaims) -> ClaimMap {
@@ -429,7 +450,14 @@ fn answer_limits(settings: &Settings) -> canonical::Limits {
     }
 }
 
-fn sentence_settings(settings: &Settings, resource: &str) -> pep::Settings {
+/// Where approvers open an approval: as the settings say, else at the operators' door.
+fn approvals_link(settings: &Settings, admin: SocketAddr) -> String {
+    settings.approvals_link.clone().unwrap_or_else(|| format!("http://{admin}/api/v1/approvals"))
+}
+
+fn sentence_settings(settings: &Settings, resource: &str, admin: SocketAddr) -> pep::Settings {
+    let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    let ledger = &settings.ledger;
     pep::Settings {
         door: door_rules(settings),
         json: canonical::Limits {
@@ -443,5 +471,7 @@ fn sentence_settings(settings: &Settings, resource: &str) -> pep::Settings {
         resource: resource.to_owned(),
         issuers: settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
         scopes: settings.issuers.iter().flat_map(|issuer| issuer.scopes.clone()).collect(),
+        approvals_link: approvals_link(settings, admin),
+        patience: Patience { resend_ms: ms(ledger.resend_within), settle_ms: ms(ledger.settle_after) },
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub use check::load;
 pub use check::parse;
+pub use raw::RawApprovalIssuer;
 pub use raw::RawBackend;
 pub use raw::RawClaims;
 pub use raw::RawConfig;
@@ -65,6 +66,10 @@ pub struct Settings {
     pub ledger: Ledger,
     /// Base URL that approvers open. None: the operators' door.
     pub approvals_link: Option<String>,
+    /// Whose signed approvals are accepted.
+    pub approval_issuers: Vec<ApprovalIssuer>,
+    /// What people may do with approvals, writes and the journal.
+    pub operators: Operators,
     /// Folder with the gateway's own keys; made on first start.
     pub keys_dir: PathBuf,
     /// Tools per page of `tools/list`.
@@ -121,6 +126,21 @@ pub struct Issuer {
     pub claims: RawClaims,
     /// Scopes named in the RFC 9728 document.
     pub scopes: Vec<String>,
+}
+
+/// Whose signed approvals are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalIssuer {
+    /// Short name; it begins the ids of its approvals here.
+    pub name: String,
+    /// Exact `iss`.
+    pub issuer: String,
+    /// Accepted `alg` values.
+    pub algorithms: Vec<String>,
+    /// Where the keys are.
+    pub keys: KeySource,
+    /// Tenants that it may approve for; empty means any.
+    pub tenants: Vec<String>,
 }
 
 /// Where an issuer's keys are.
@@ -221,6 +241,15 @@ pub enum LedgerPlace {
         /// Connections, at most.
         pool: usize,
     },
+}
+
+/// What people may do with approvals, writes and the journal besides what policy lets them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Operators {
+    /// Roles that may read all of their organisation's.
+    pub read: Vec<String>,
+    /// Roles that may also revoke approvals and settle unknown writes.
+    pub settle: Vec<String>,
 }
 
 /// How to log.

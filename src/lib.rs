@@ -14,8 +14,9 @@
 //!
 //! 1. [`domain`] is pure: no IO, no clock, no randomness, no waiting. `refusal` holds every way to
 //!    say no; `canonical` reads JSON strictly; `mcp`, `identity` and `catalog` say what was asked,
-//!    by whom, and what exists; `pdp` decides and is the only maker of a `Permit`; `idempotency`,
-//!    `inspect` and `audit` say what happens once, what may be shown and what is written down.
+//!    by whom, and what exists; `pdp` decides and is the only maker of a `Permit`; `approval`,
+//!    `idempotency`, `inspect` and `audit` say what people agreed to, what happens once, what may be
+//!    shown and what is written down.
 //! 2. [`metrics`] and [`config`] name what is counted and what can be set.
 //! 3. [`pep`] holds the order of the steps and the ports it needs from outside.
 //! 4. [`adapters`] do the IO, each behind a port or a door; [`sandbox`] is a stand-in LoopIQ.
@@ -27,7 +28,10 @@
 //! - Nothing reaches a backend without a `Permit`, and a permit is good for exactly the tenant,
 //!   tool, arguments and dry-run flag that policy decided about.
 //! - No answer that shows anything leaves before its record is durable.
-//! - A write whose outcome is not known is never sent again by the gateway.
+//! - Nothing of high impact is sent but on an approval that covers its exact request and preview,
+//!   by other people, consumed in the same step that makes the write the caller's to send.
+//! - A write has one effect: it is durable as `sent` before its first byte leaves; while its outcome
+//!   is unknown it is sent again only as the same bytes under a key that the backend honours.
 //! - The client's token and the client's headers have no way to a backend.
 //! - What the caller may not see answers as what does not exist.
 //! - A record of another tenant goes no further than `domain::inspect`.

@@ -27,12 +27,18 @@ pub enum Stage {
     ResolveTenant,
     /// Policy.
     Decide,
+    /// The preview, and the question to people or the look at their answer.
+    Approve,
+    /// What the ledger remembers of the write, and its claim.
+    Remember,
     /// The intent of a write made durable.
     Intent,
     /// The backend's part.
     Forward,
     /// The answer looked at.
     Inspect,
+    /// What became of a write made durable.
+    Settle,
     /// The record made durable.
     Audit,
 }
@@ -46,9 +52,12 @@ impl Stage {
             Self::Authenticate => "authenticate",
             Self::ResolveTenant => "resolve_tenant",
             Self::Decide => "decide",
+            Self::Approve => "approve",
+            Self::Remember => "remember",
             Self::Intent => "intent",
             Self::Forward => "forward",
             Self::Inspect => "inspect",
+            Self::Settle => "settle",
             Self::Audit => "audit",
         }
     }
@@ -64,10 +73,14 @@ pub struct Metrics {
     pub stages: HistogramVec,
     /// Requests under way.
     pub in_flight: IntGauge,
+    /// What people did at the operators' door, by operation and code (`ok`, or why not).
+    pub operators: IntCounterVec,
     /// Credentials refused, by cause.
     pub credentials_refused: IntCounterVec,
     /// Refusals of callers nobody knows, counted instead of recorded one by one.
     pub records_aggregated: IntCounter,
+    /// Writes whose lost outcome the gateway found out.
+    pub reconciled: IntCounter,
     /// Faults of policy evaluation, by code.
     pub policy_faults: IntCounterVec,
     /// Attempts to load policies and catalog, by result.
@@ -114,10 +127,19 @@ impl Metrics {
                 &["stage"],
             ),
             in_flight: make.gauge("loopgate_requests_in_flight", "MCP requests under way."),
+            operators: make.counters(
+                "loopgate_operator_requests_total",
+                "Requests about approvals, writes and the journal at the operators' door, by operation and code.",
+                &["operation", "code"],
+            ),
             credentials_refused: make.counters(
                 "loopgate_credentials_refused_total",
                 "Credentials refused, by cause. A sudden rise is an attack or an issuer that changed.",
                 &["cause"],
+            ),
+            reconciled: make.counter(
+                "loopgate_writes_reconciled_total",
+                "Writes whose answer was lost and whose outcome the gateway found out.",
             ),
             records_aggregated: make.counter(
                 "loopgate_refusals_aggregated_total",

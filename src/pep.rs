@@ -9,14 +9,20 @@
 //! Called by `adapters::door` through [`arrival::Gate`].
 
 pub mod arrival;
+pub mod desk;
 pub mod ports;
 pub mod rules;
 mod asked;
 mod receive;
+mod recall;
 mod decide;
+pub mod approve;
+mod once;
 mod act;
 mod answer;
 mod own;
+mod action;
+pub mod reconcile;
 mod outbound;
 mod inflight;
 mod refused;
@@ -38,11 +44,13 @@ use self::arrival::Gate;
 use self::arrival::Progress;
 use self::asked::Asked;
 use self::asked::Reply;
+use self::ports::Approvals;
 use self::ports::Backend;
 use self::ports::Clock;
 use self::ports::Facts;
 use self::ports::Journal;
 use self::ports::Keys;
+use self::ports::Ledger;
 use self::rules::RulesCell;
 use crate::domain::canonical;
 use crate::domain::identity::Principal;
@@ -62,6 +70,10 @@ pub struct Pep {
     pub keys: Arc<dyn Keys>,
     /// The LoopIQ routes.
     pub backend: Arc<dyn Backend>,
+    /// Remembers every write.
+    pub ledger: Arc<dyn Ledger>,
+    /// Keeps the approvals.
+    pub approvals: Arc<dyn Approvals>,
     /// The audit journal.
     pub journal: Arc<dyn Journal>,
     /// What a caller did earlier in a workflow.
@@ -99,6 +111,10 @@ pub struct Settings {
     pub issuers: Vec<String>,
     /// Scopes named there.
     pub scopes: Vec<String>,
+    /// Where approvers open an approval, without its id; empty when nothing is to be named.
+    pub approvals_link: String,
+    /// How long what is tried to find out what became of a write.
+    pub patience: reconcile::Patience,
 }
 
 #[async_trait]
@@ -147,15 +163,18 @@ impl Pep {
         let _in_flight = self.in_flight.enter(principal, asked.id.as_ref(), &arrival.cancel);
         asked.steer(arrival, &mut call)?;
         let standing = self.resolve_tenant(arrival, principal, asked)?; // resolve tenant
-        let target = self.target(&standing, arrival, asked, &call)?;
-        let ruling = self.decide(&standing, asked, &target); // decide
-        let permit = self.permit(&standing, asked, ruling, target)?; // (preview, approve)
-        self.remember(&standing, &permit, asked); // remember
+        self.reopen(&standing, asked, &call).await?;
+        let mut recalled = self.recall(&standing, asked, &call).await;
+        let target = self.target(&standing, arrival, asked, &call, &recalled)?;
+        let ruling = self.decide(&standing, asked, &target, &recalled); // decide
+        let permit = self.approve(&standing, asked, ruling, target, &mut recalled).await?; // (preview, approve)
+        let held = self.remember(&standing, &permit, asked, &recalled).await?; // remember
         if arrival.cancel.is_raised() {
             return Err(No::Cancelled);
         }
-        self.intend(&permit, asked).await?; // record intent
-        let outcome = self.forward(&standing, &permit, asked).await?; // forward
-        self.inspect(&standing, &permit, asked, &outcome) // inspect → settle
+        let held = self.intend(&permit, asked, held, &recalled).await?; // record intent
+        let outcome = self.forward(&standing, &permit, asked, held).await; // forward
+        let reply = self.inspect(&standing, &permit, asked, outcome); // inspect
+        self.settle(asked, reply).await // settle
     }
 }

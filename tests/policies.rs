@@ -123,6 +123,7 @@ fn arguments() -> Vec<Value> {
         ("evidenceAsOf", json!("2026-02-30T00:00:00Z")),
         ("evidenceAsOf", json!("9999-12-31T23:59:59Z")),
         ("evidenceAsOf", json!(1_790_000_000)),
+        ("evidenceAsOf", json!("last_refresh")),
         ("release", json!({"a": {"b": []}})),
     ] {
         let mut changed = whole.clone();

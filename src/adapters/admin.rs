@@ -66,6 +66,8 @@ pub struct Readiness {
     pub keys: Vec<serde_json::Value>,
     /// The journal: `ok`, or what is wrong.
     pub journal: String,
+    /// The ledger's name: `aud` of the approvals that LoopIQ signs for it.
+    pub ledger: String,
 }
 
 /// The rules in force.
@@ -195,7 +197,14 @@ mod tests {
 
     impl Vitals for Fine {
         fn readiness(&self) -> Readiness {
-            Readiness { ready: true, findings: Vec::new(), rules: None, keys: Vec::new(), journal: "ok".to_owned() }
+            Readiness {
+                ready: true,
+                findings: Vec::new(),
+                rules: None,
+                keys: Vec::new(),
+                journal: "ok".to_owned(),
+                ledger: "ledger_1".to_owned(),
+            }
         }
 
         fn metrics(&self) -> String {

@@ -3,7 +3,8 @@
 //! Promises: a token is verified once and remembered until it expires or its issuer's keys change,
 //! whichever comes first; keys are read again on a schedule and when a token names an unknown one,
 //! never more often than a stranger may cause; the last good keys serve through an outage until
-//! they are too old, and then nobody gets in. Never sends a token anywhere, never logs one.
+//! they are too old, and then nobody gets in. Issuers of approvals are kept apart from those of
+//! callers: neither is ever asked about the other's tokens. Never sends a token anywhere, never logs one.
 //! Called by `pep`; `run` belongs to `app`.
 
 pub mod dev;
@@ -24,6 +25,8 @@ use crate::adapters::keys::issuer::HeldIssuer;
 use crate::adapters::keys::source::FETCH_TIMEOUT;
 use crate::adapters::keys::source::KeySource;
 use crate::adapters::keys::source::Reader;
+use crate::domain::identity::approval_token;
+use crate::domain::identity::approval_token::SignedApproval;
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::identity::issuer::IssuerSettings;
 use crate::domain::identity::keyset::KeySet;
@@ -98,6 +101,8 @@ pub enum KeysFault {
 /// The configured issuers, their keys, and the tokens verified with them.
 pub struct Keys {
     issuers: Vec<HeldIssuer>,
+    /// Those whose approvals count.
+    approvers: Vec<HeldIssuer>,
     reader: Reader,
     verified: Cache<String, Verified>,
 }
@@ -123,15 +128,7 @@ impl Expiry<String, Verified> for UntilExpiry {
 impl Keys {
     /// The issuers configured; reads nothing yet, see [`Keys::load`] and [`Keys::run`].
     pub fn new(configs: Vec<IssuerConfig>) -> Result<Self, KeysFault> {
-        for (place, config) in configs.iter().enumerate() {
-            check(config)?;
-            let twin = configs.iter().take(place).find(|other| {
-                other.settings.issuer == config.settings.issuer || other.settings.name == config.settings.name
-            });
-            if let Some(twin) = twin {
-                return Err(KeysFault::Twice(twin.settings.name.clone(), config.settings.name.clone()));
-            }
-        }
+        check_all(&configs)?;
         let verified = Cache::builder()
             .max_capacity(VERIFIED_BYTES_MAX)
             .weigher(|token: &String, _: &Verified| {
@@ -141,25 +138,48 @@ impl Keys {
             .build();
         Ok(Self {
             issuers: configs.into_iter().map(HeldIssuer::new).collect(),
+            approvers: Vec::new(),
             reader: Reader::new(FETCH_TIMEOUT)?,
             verified,
         })
     }
 
+    /// The same with issuers of approvals, whose settings are [`IssuerSettings::of_approvals`].
+    pub fn with_approvers(self, configs: Vec<IssuerConfig>) -> Result<Self, KeysFault> {
+        check_all(&configs)?;
+        Ok(Self { approvers: configs.into_iter().map(HeldIssuer::new).collect(), ..self })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &HeldIssuer> {
+        self.issuers.iter().chain(&self.approvers)
+    }
+
     /// Reads every issuer's keys once. One that cannot be read is in [`Keys::health`] and refuses its tokens.
     pub async fn load(&self) {
-        join_all(self.issuers.iter().map(|issuer| issuer.refresh(&self.reader))).await;
+        join_all(self.all().map(|issuer| issuer.refresh(&self.reader))).await;
     }
 
     /// Keeps the keys fresh until told to stop. Without it nothing is ever read again.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
-        join_all(self.issuers.iter().map(|issuer| issuer.keep(&self.reader, shutdown.clone()))).await;
+        join_all(self.all().map(|issuer| issuer.keep(&self.reader, shutdown.clone()))).await;
     }
 
     /// What is known of each issuer's keys.
     #[must_use]
     pub fn health(&self) -> Vec<KeyHealth> {
         self.issuers.iter().map(|issuer| issuer.health(Instant::now())).collect()
+    }
+
+    /// The same of the issuers of approvals.
+    #[must_use]
+    pub fn approvers_health(&self) -> Vec<KeyHealth> {
+        self.approvers.iter().map(|issuer| issuer.health(Instant::now())).collect()
+    }
+
+    fn check_approval(&self, token: &str, ledger: &str, now_s: i64) -> Result<SignedApproval, AuthFault> {
+        let at = Instant::now();
+        let issuers: Vec<Issuer> = self.approvers.iter().map(|issuer| issuer.at(at)).collect();
+        approval_token::verify(token, &issuers, ledger, now_s)
     }
 
     fn check(&self, bearer: &str, now_s: i64, at: Instant) -> Result<Arc<Principal>, AuthFault> {
@@ -201,18 +221,44 @@ impl Keys {
 impl ports::Keys for Keys {
     /// A token that names a key nobody has seen yet waits for one reading of its issuer's keys.
     async fn principal(&self, bearer: &str, now_s: i64) -> Result<Arc<Principal>, AuthFault> {
-        let fault = match self.check(bearer, now_s, Instant::now()) {
-            Ok(principal) => return Ok(principal),
-            Err(fault) => fault,
-        };
-        let (AuthFault::UnknownKid { issuer: name } | AuthFault::KeysUnavailable { issuer: name }) = &fault else {
-            return Err(fault);
-        };
-        if let Some(issuer) = self.issuers.iter().find(|issuer| issuer.name() == name) {
-            issuer.read_again().await;
+        match self.check(bearer, now_s, Instant::now()) {
+            Err(fault) if read_again(&self.issuers, &fault).await => self.check(bearer, now_s, Instant::now()),
+            found => found,
         }
-        self.check(bearer, now_s, Instant::now())
     }
+
+    /// Checked anew each time: an approval is shown once or twice in its life.
+    async fn approval(&self, token: &str, ledger: &str, now_s: i64) -> Result<SignedApproval, AuthFault> {
+        match self.check_approval(token, ledger, now_s) {
+            Err(fault) if read_again(&self.approvers, &fault).await => self.check_approval(token, ledger, now_s),
+            found => found,
+        }
+    }
+}
+
+/// Reads an issuer's keys again where that may change a refusal; says whether to try once more.
+async fn read_again(issuers: &[HeldIssuer], fault: &AuthFault) -> bool {
+    let (AuthFault::UnknownKid { issuer: name } | AuthFault::KeysUnavailable { issuer: name }) = fault else {
+        return false;
+    };
+    if let Some(issuer) = issuers.iter().find(|issuer| issuer.name() == name) {
+        issuer.read_again().await;
+    }
+    true
+}
+
+/// Every one sound, and no two that could be taken for one another.
+fn check_all(configs: &[IssuerConfig]) -> Result<(), KeysFault> {
+    for (place, config) in configs.iter().enumerate() {
+        check(config)?;
+        let twin = configs.iter().take(place).find(|other| {
+            other.settings.issuer == config.settings.issuer || other.settings.name == config.settings.name
+        });
+        if let Some(twin) = twin {
+            return Err(KeysFault::Twice(twin.settings.name.clone(), config.settings.name.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn check(config: &IssuerConfig) -> Result<(), KeysFault> {

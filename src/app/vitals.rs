@@ -13,6 +13,7 @@ use crate::adapters::journal::Journal;
 use crate::adapters::keys::Keys;
 use crate::metrics::Metrics;
 use crate::pep::ports::Clock;
+use crate::pep::ports::Ledger;
 use crate::pep::rules::RulesCell;
 
 /// The parts that tell how a gateway is.
@@ -20,6 +21,7 @@ pub(super) struct Parts {
     pub(super) cell: Arc<RulesCell>,
     pub(super) keys: Arc<Keys>,
     pub(super) journal: Arc<Journal>,
+    pub(super) ledger: Arc<dyn Ledger>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stopping: watch::Receiver<bool>,
@@ -47,6 +49,11 @@ impl Vitals for Parts {
         let keys = self.keys.health();
         for issuer in keys.iter().filter(|issuer| issuer.fault.is_some()) {
             findings.push(format!("issuer `{}`: {}", issuer.issuer, issuer.fault.as_deref().unwrap_or_default()));
+        }
+        let approvers = self.keys.approvers_health();
+        for issuer in approvers.iter().filter(|issuer| issuer.fault.is_some()) {
+            let fault = issuer.fault.as_deref().unwrap_or_default();
+            findings.push(format!("issuer of approvals `{}`: {fault}", issuer.issuer));
         }
         if keys.iter().all(|issuer| issuer.kids.is_empty()) {
             ready = false;
@@ -78,7 +85,8 @@ impl Vitals for Parts {
             .iter()
             .map(|issuer| json!({"issuer": issuer.issuer, "keys": issuer.kids.len(), "ageSeconds": issuer.age_s, "fault": issuer.fault}))
             .collect();
-        Readiness { ready, findings, rules, keys, journal }
+        let ledger = self.ledger.name().to_owned();
+        Readiness { ready, findings, rules, keys, journal, ledger }
     }
 
     fn metrics(&self) -> String {

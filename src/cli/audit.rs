@@ -98,7 +98,7 @@ pub struct Query {
     /// Only this tool
     #[arg(long)]
     pub tool: Option<String>,
-    /// Only this stage: received, denied, intent, outcome, recovered, heartbeat, or approval, policy, config with all that is under them
+    /// Only this stage: received, denied, intent, outcome, recovered, heartbeat, or approval, write, policy, config with all that is under them
     #[arg(long, value_parser = stage)]
     pub stage: Option<String>,
     /// Only refusals with this code
@@ -127,7 +127,7 @@ pub struct Query {
 pub struct Show {
     #[command(flatten)]
     place: Place,
-    /// Audit reference, or an id of a request, trace, decision, approval, execution or idempotency key
+    /// Audit reference, or the id of a request, trace, decision, approval, execution, idempotency key, or of a record that was made
     pub id: String,
     /// Print the records themselves, one per line
     #[arg(long)]
@@ -136,8 +136,8 @@ pub struct Show {
 
 /// A stage, or the beginning of several; a mistyped one would find nothing and say so as if it were true.
 fn stage(text: &str) -> Result<String, String> {
-    const FIRST: [&str; 9] =
-        ["received", "denied", "intent", "outcome", "recovered", "heartbeat", "approval", "policy", "config"];
+    const FIRST: [&str; 10] =
+        ["received", "denied", "intent", "outcome", "recovered", "heartbeat", "approval", "write", "policy", "config"];
     let first = text.split('.').next().unwrap_or_default();
     if FIRST.contains(&first) { Ok(text.to_owned()) } else { Err(format!("stages are {}", FIRST.join(", "))) }
 }

@@ -97,10 +97,12 @@ async fn issuers(settings: &Settings) -> Vec<Finding> {
         Err(fault) => return vec![Finding::wrong("issuers", fault.to_string().trim_start_matches("issuers: "))],
     };
     keys.load().await;
-    keys.health()
-        .into_iter()
-        .map(|issuer| {
-            let what = format!("issuer {}", issuer.issuer);
+    let callers = keys.health().into_iter().map(|health| ("issuer", health));
+    let approvers = keys.approvers_health().into_iter().map(|health| ("approvals by", health));
+    callers
+        .chain(approvers)
+        .map(|(kind, issuer)| {
+            let what = format!("{kind} {}", issuer.issuer);
             match issuer.fault {
                 None => Finding::ok(what, print::count(issuer.kids.len(), "key")),
                 Some(fault) => Finding::wrong(what, fault),

@@ -1,9 +1,13 @@
 //! The one place that writes to standard output and standard error for commands.
 //!
 //! Promises: a closed pipe ends a listing quietly; colours reach terminals only, and not those
-//! whose owner set `NO_COLOR`. Never logs. Called by the commands.
+//! whose owner set `NO_COLOR`; text from outside has nothing left that hides, reorders or is obeyed,
+//! once it went through [`plain`] or [`plain_json`]. Never logs. Called by the commands.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
+
+use crate::domain::catalog::text::is_hidden;
 
 /// What went well.
 pub const GOOD: &str = "\u{1b}[32m";
@@ -60,6 +64,46 @@ pub fn wrapped(text: &str, indent: usize) -> String {
         used += length;
     }
     out
+}
+
+/// Text for a terminal: one line, nothing that hides, reorders or is obeyed.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) {
+            plain.extend(c.escape_unicode());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// JSON for a terminal: the same value, with everything hidden in it escaped.
+#[must_use]
+pub fn plain_json(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // Valid JSON has these between its members only; within a string they are escaped already.
+            '\t' | '\r' | '\n' => plain.push(' '),
+            c if is_hidden(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // WHY: writing to a `String` cannot fail.
+                    let _infallible = write!(plain, "\\u{unit:04x}");
+                }
+            }
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// Milliseconds since the Unix epoch as RFC 3339.
+#[must_use]
+pub fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| format!("{time:.3}"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! can be used to make up tokens; says so when the token it was asked for would be refused.
 //! Never talks to a gateway. Called by `cli`.
 
+mod approval;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use crate::adapters::keys::dev;
 use crate::domain::identity::AuthMethod;
 use crate::domain::identity::dev::{DevClaims, DevIssuer};
 use crate::domain::identity::fault::AuthFault;
+use crate::domain::identity::issuer::IssuerSettings;
 use crate::domain::identity::keyset::KeySet;
 use crate::domain::identity::signing::{SigningKey, SigningKeyFault};
 use crate::domain::identity::token::{Issuer, authenticate};
@@ -34,6 +37,8 @@ enum Command {
     Init(Init),
     /// Print a token of a development issuer.
     Mint(Box<Mint>),
+    /// Print an approval of a development issuer, as LoopIQ would sign one.
+    Approval(approval::Approval),
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +109,9 @@ pub enum TokenFault {
     /// A gateway would refuse the token.
     #[error("a gateway would refuse that token: {0}; correct the arguments")]
     Refused(AuthFault),
+    /// The arguments that are to be approved.
+    #[error("`--arguments`: {0}")]
+    Arguments(String),
     /// Standard output is gone.
     #[error("the answer could not be written: {0}")]
     Out(#[from] io::Error),
@@ -114,6 +122,7 @@ pub fn run(token: &Token, now_s: i64, out: &mut dyn Write) -> Result<(), TokenFa
     match &token.command {
         Command::Init(init) => init_issuer(init, out),
         Command::Mint(mint) => writeln!(out, "{}", minted(mint, now_s)?).map_err(TokenFault::Out),
+        Command::Approval(approval) => writeln!(out, "{}", approval.signed(now_s)?).map_err(TokenFault::Out),
     }
 }
 
@@ -162,9 +171,14 @@ fn minted(mint: &Mint, now_s: i64) -> Result<String, TokenFault> {
 }
 
 fn would_pass(issuer: &DevIssuer, token: &str, now_s: i64) -> Result<(), AuthFault> {
-    let settings = Arc::new(issuer.settings("development", AuthMethod::Oauth));
+    let settings = issuer.settings("development", AuthMethod::Oauth);
+    authenticate(token, &[as_configured(issuer, settings)], now_s).map(|_| ())
+}
+
+/// The issuer as a gateway would know it by these settings.
+fn as_configured(issuer: &DevIssuer, settings: IssuerSettings) -> Issuer {
     let keys = KeySet::from_jwks(issuer.jwks().to_string().as_bytes(), &settings.algs).ok().map(Arc::new);
-    authenticate(token, &[Issuer { settings, keys }], now_s).map(|_| ())
+    Issuer { settings: Arc::new(settings), keys }
 }
 
 fn team(text: &str) -> Result<(String, Vec<String>), String> {

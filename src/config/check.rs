@@ -1,5 +1,7 @@
 //! From text to [`Settings`]: structure by the generated schema, then meaning; all faults at once.
 
+mod approvals;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,6 +19,7 @@ use super::Ledger;
 use super::LedgerPlace;
 use super::Limits;
 use super::Log;
+use super::Operators;
 use super::Propagation;
 use super::Settings;
 use super::raw;
@@ -154,6 +157,8 @@ impl Check<'_> {
             audit: self.audit(&raw.audit),
             ledger: self.ledger(&raw.ledger),
             approvals_link: self.link(&raw.approvals.link),
+            approval_issuers: self.approval_issuers(&raw.approvals.issuers),
+            operators: self.operators(&raw.operators),
             keys_dir: self.base.join(&raw.keys.dir),
             list_page: raw.tools_list.page,
             list_ttl: self.duration("tools_list.ttl", &raw.tools_list.ttl),
@@ -178,14 +183,9 @@ impl Check<'_> {
         if raw.issuer.is_empty() {
             self.fault(&format!("{path}.issuer"), "no issuer is named", "write the exact `iss` of its tokens");
         }
-        for alg in &raw.algorithms {
-            let known = matches!(alg.as_str(), "RS256" | "ES256" | "EdDSA");
-            let shared = alg == "HS256" && raw.kind == AuthMethod::Loopiq;
-            if !known && !shared {
-                let remedy = "use RS256, ES256 or EdDSA; HS256 only for kind `loopiq`";
-                self.fault(&format!("{path}.algorithms"), format!("`{alg}` is not accepted here"), remedy);
-            }
-        }
+        let shared = raw.kind == AuthMethod::Loopiq;
+        let remedy = "use RS256, ES256 or EdDSA; HS256 only for kind `loopiq`";
+        self.algorithms(&path, &raw.algorithms, shared, remedy);
         Issuer {
             name: raw.name.clone(),
             kind: raw.kind,
@@ -193,7 +193,7 @@ impl Check<'_> {
             audiences: raw.audiences.clone(),
             tenants: raw.tenants.clone(),
             algorithms: raw.algorithms.clone(),
-            keys: self.key_source(&path, raw),
+            keys: self.key_source(&path, &raw.keys, shared),
             refresh: self.duration(&format!("{path}.refresh"), &raw.refresh),
             max_stale: self.duration(&format!("{path}.max_stale"), &raw.max_stale),
             leeway: self.duration(&format!("{path}.leeway"), &raw.leeway),
@@ -202,8 +202,21 @@ impl Check<'_> {
         }
     }
 
-    fn key_source(&mut self, issuer: &str, raw: &raw::RawIssuer) -> KeySource {
-        let keys = &raw.keys;
+    fn algorithms(&mut self, issuer: &str, algorithms: &[String], shared: bool, remedy: &str) {
+        for alg in algorithms {
+            let accepted = match alg.as_str() {
+                "RS256" | "ES256" | "EdDSA" => true,
+                "HS256" => shared,
+                _ => false,
+            };
+            if !accepted {
+                self.fault(&format!("{issuer}.algorithms"), format!("`{alg}` is not accepted here"), remedy);
+            }
+        }
+    }
+
+    /// `shared`: whether a secret that the issuer and the gateway share will do.
+    fn key_source(&mut self, issuer: &str, keys: &raw::RawKeySource, shared: bool) -> KeySource {
         let path = format!("{issuer}.keys");
         match (keys.file.as_str(), keys.url.as_str(), keys.secret_file.as_str()) {
             (file, "", "") if !file.is_empty() => return KeySource::File(self.base.join(file)),
@@ -216,7 +229,7 @@ impl Check<'_> {
                 return KeySource::Url(url.to_owned());
             }
             ("", "", secret) if !secret.is_empty() => {
-                if raw.kind != AuthMethod::Loopiq {
+                if !shared {
                     self.fault(&path, "a shared secret is accepted for kind `loopiq` only", "use `file` or `url`");
                 }
                 return KeySource::SecretFile(self.base.join(secret));
@@ -323,19 +336,29 @@ impl Check<'_> {
         Some(text.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())
     }
 
+    fn operators(&mut self, raw: &raw::RawOperators) -> Operators {
+        for (path, roles) in [("operators.read", &raw.read), ("operators.settle", &raw.settle)] {
+            if roles.iter().any(|role| role.trim().is_empty()) {
+                self.fault(path, "a role has no name", "name organisation roles as tokens carry them, or take it out");
+            }
+        }
+        Operators { read: raw.read.clone(), settle: raw.settle.clone() }
+    }
+
     /// Names of a list: present, unique, of one grammar.
     fn names<'n>(&mut self, list: &str, names: impl Iterator<Item = &'n str>) {
         let mut seen = BTreeSet::new();
-        for (at, name) in names.enumerate() {
+        let mut names = names.enumerate().peekable();
+        if names.peek().is_none() {
+            self.fault(list, "the list is empty", "add at least one; config/gateway.yaml shows how");
+        }
+        for (at, name) in names {
             let path = format!("{list}[{at}].name");
             if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
                 self.fault(&path, format!("`{name}` is not a name"), "use letters, digits, `-` and `_`");
             } else if !seen.insert(name) {
                 self.fault(&path, format!("`{name}` stands twice"), "give each its own name");
             }
-        }
-        if seen.is_empty() {
-            self.fault(list, "the list is empty", "add at least one; config/gateway.yaml shows how");
         }
     }
 

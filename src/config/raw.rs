@@ -51,6 +51,8 @@ section! {
         ledger: RawLedger = RawLedger::default();
         /// Approvals by people.
         approvals: RawApprovals = RawApprovals::default();
+        /// What people may do with approvals, writes and the journal besides what policy lets them.
+        operators: RawOperators = RawOperators::default();
         /// The gateway's own keys.
         keys: RawKeys = RawKeys::default();
         /// Tool lists.
@@ -261,6 +263,34 @@ section! {
     RawApprovals {
         /// Base URL that approvers open. Empty: the operators' door.
         link: String = String::new();
+        /// Whose signed approvals are accepted, such as those that LoopIQ asks people for itself. Empty: nobody's.
+        issuers: Vec<RawApprovalIssuer> = Vec::new();
+    }
+}
+
+section! {
+    /// Whose signed approvals are accepted.
+    RawApprovalIssuer {
+        /// Short name, up to 64 characters; it begins the ids of its approvals here, so it stays once used.
+        name: String = String::new();
+        /// Exact value of the approval's `iss`.
+        issuer: String = String::new();
+        /// Accepted signature algorithms. `HS256` is possible alone, with `keys.secret_file`.
+        algorithms: Vec<String> = vec!["RS256".into(), "ES256".into(), "EdDSA".into()];
+        /// Where the keys are; exactly one member.
+        keys: RawKeySource = RawKeySource::default();
+        /// Tenants that it may approve for. Empty: any.
+        tenants: Vec<String> = Vec::new();
+    }
+}
+
+section! {
+    /// What people may do with approvals, writes and the journal besides what policy lets them.
+    RawOperators {
+        /// Organisation roles that may read every approval, every write and the journal of their organisation.
+        read: Vec<String> = vec!["auditor".into(), "tenant_admin".into()];
+        /// Organisation roles that may also revoke any approval and say what became of an unknown write.
+        settle: Vec<String> = vec!["tenant_admin".into()];
     }
 }
 

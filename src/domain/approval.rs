@@ -8,6 +8,8 @@
 
 mod change;
 mod ticket;
+mod issued;
+pub mod sealed;
 
 pub use change::Change;
 pub use change::drift;
@@ -98,6 +100,12 @@ impl Subject {
         canonical::digest_value(&serde_json::to_value(self)?)
     }
 
+    /// Whether LoopIQ itself issued the approval, so that the gateway has shown nobody a preview.
+    #[must_use]
+    pub fn is_issued(&self) -> bool {
+        self.preview_by == PreviewBy::None
+    }
+
     /// The same without its deadline: two calls that ask for the same have it in common.
     pub fn question(&self) -> Result<String, NotCanonical> {
         Self { approve_by_ms: 0, ..self.clone() }.digest()
@@ -162,3 +170,6 @@ impl Requirement {
         format!("{} of: {}", self.count, if all.is_empty() { "nobody".to_owned() } else { all.join(", ") })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ pub mod checkpoint;
 pub mod line;
 pub mod finding;
 pub mod verify;
+pub mod entry;
+pub mod story;
 
 use std::fmt;
 use std::str::FromStr;

@@ -192,6 +192,10 @@ pub enum OwnTool {
     ListRoutes,
     /// A route by method and path; resolved to its semantic tool before anything else happens.
     InvokeRoute,
+    /// Where an approval or a write of the caller stands.
+    GetAction,
+    /// What people approved, with the stored arguments; resolved to its tool before anything else happens.
+    ExecuteApproved,
 }
 
 /// `METHOD /path/{var}` on a backend, and where each argument goes.
@@ -263,6 +267,10 @@ struct Compiled {
     /// `input` plus the control arguments that the gateway takes out of a call.
     offered: Value,
     template: Option<template::Template>,
+    /// `etag`, taken apart.
+    version: Option<template::Template>,
+    /// `lookup`, taken apart.
+    lookup: Option<template::Template>,
     /// Values of path variables that would make this tool's path another tool's route.
     shadows: Vec<BTreeMap<String, String>>,
     tenant_fields: Vec<Pointer>,
@@ -345,6 +353,18 @@ impl Tool {
     /// placed or the call is refused; nothing is spliced.
     pub fn request(&self, arguments: &Map<String, Value>, dry_run: bool) -> Result<RouteRequest, Refusal> {
         request::build(self, arguments, dry_run)
+    }
+
+    /// The request whose `ETag` is the version of the record that a call is about; none where the
+    /// catalog names no such record.
+    pub fn version_request(&self, arguments: &Map<String, Value>) -> Result<Option<RouteRequest>, Refusal> {
+        request::question(self, self.compiled.version.as_ref(), arguments)
+    }
+
+    /// The request that tells what became of an execution; none where the backend cannot say.
+    pub fn lookup_request(&self, execution_id: &str) -> Result<Option<RouteRequest>, Refusal> {
+        let key = Map::from_iter([("key".to_owned(), Value::from(execution_id))]);
+        request::question(self, self.compiled.lookup.as_ref(), &key)
     }
 
     /// Where the answer names its tenant.

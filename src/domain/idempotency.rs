@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 pub use execution::Claimed;
 pub use execution::Execution;
+pub use execution::FROM_BOOKS;
 pub use execution::Found;
 pub use execution::Kept;
 pub use execution::KnownBy;

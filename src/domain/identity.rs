@@ -11,6 +11,7 @@ pub mod keyset;
 pub mod token;
 pub mod signing;
 pub mod assertion;
+pub mod approval_token;
 pub mod metadata;
 pub mod dev;
 mod strict;
@@ -63,11 +64,17 @@ pub struct Principal {
     pub expires_at: i64,
 }
 
-/// The organisation a call is made for. Made only by [`resolve_tenant`].
+/// The organisation a call is made for. Made only by [`resolve_tenant`], and read back from the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Tenant(String);
 
 impl Tenant {
+    /// The organisation of a write that was decided before, as the ledger has it.
+    #[must_use]
+    pub fn of_ledger(id: &str) -> Option<Self> {
+        is_tenant_id(id).then(|| Self(id.to_owned()))
+    }
+
     /// The organisation's id.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 pub mod receive;
 pub mod headers;
 pub mod controls;
+pub mod input;
 pub mod trace;
 pub mod reply;
 pub mod cursor;
@@ -175,12 +176,16 @@ impl Ask {
 }
 
 /// A tool call as the client put it; nothing in it has been validated against a schema.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ToolCall {
     /// The tool's name.
     pub name: String,
     /// Its arguments; an absent object is an empty one.
     pub arguments: Map<String, Value>,
+    /// What the user answered to what an earlier try asked, by the names it was asked under; modern only.
+    pub input_responses: Map<String, Value>,
+    /// What an earlier try gave the client to bring back, unopened; modern only.
+    pub request_state: Option<String>,
 }
 
 /// A notification.

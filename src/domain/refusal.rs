@@ -63,7 +63,7 @@ codes! {
     PolicyUnavailable, "policy_unavailable", true, "no trustworthy policy decision could be made", "try again later; an operator has been told";
 
     /// A person must agree first.
-    ApprovalRequired, "approval_required", false, "this call needs a person's approval", "this gateway cannot take approvals yet: ask one of the approvers named to do it in LoopIQ itself";
+    ApprovalRequired, "approval_required", false, "this call needs a person's approval", "ask the approvers named to decide, then call again with the `approvalId`";
     /// A person has been asked and has not answered.
     ApprovalPending, "approval_pending", true, "the approval is still pending", "wait for the approvers named, then call again with the same `approvalId`";
     /// A person said no.

@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use tracing::error;
@@ -57,7 +58,7 @@ impl Pep {
             Ok(reply) => written(&self.settings, &asked, reply),
             Err(No::Challenge(challenge)) => self.challenged(&challenge),
             Err(No::Fault(fault)) => faulted(&asked, &fault),
-            Err(No::Refusal(refusal)) => refused(&asked, &refusal),
+            Err(No::Refusal(refusal)) => asks(&asked, &refusal).unwrap_or_else(|| refused(&asked, &refusal)),
             Err(No::Cancelled) => faulted(&asked, &Fault::new(200, CANCELLED, "cancelled; nothing was sent")),
         }
     }
@@ -187,6 +188,19 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
 fn faulted(asked: &Asked, fault: &Fault) -> Answer {
     let answer = Answer::fault(asked.id.as_ref(), fault);
     if fault.status == 503 { answer.with("retry-after", "5") } else { answer }
+}
+
+/// A call that waits for people, put to the user of a client that can ask them.
+fn asks(asked: &Asked, refusal: &Refusal) -> Option<Answer> {
+    let question = asked.question.as_ref()?;
+    if !matches!(refusal.code, Code::ApprovalRequired | Code::ApprovalPending) {
+        return None;
+    }
+    let mut meta = Map::from_iter([(mcp::AUDIT_META.to_owned(), Value::Object(asked.audit_meta.clone()))]);
+    meta.insert(mcp::ERROR_META.to_owned(), mcp::reply::error_data(refusal));
+    let to = mcp::reply::Reply::to(asked.request.as_ref()?, VERSION);
+    let bytes = to.input_required(question.requests.clone(), &question.state, meta)?;
+    Some(Answer::json(200, bytes))
 }
 
 /// A tool call is refused in its result; any other method has only a JSON-RPC error to say it with.

@@ -11,20 +11,26 @@ use serde_json::Map;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::approve::Question;
 use super::arrival::Arrival;
 use super::arrival::Progress;
+use super::once::Underway;
 use super::ports::Clock;
+use crate::domain::approval::Ticket;
 use crate::domain::audit::record::Opened;
 use crate::domain::audit::record::Record;
 use crate::domain::audit::redaction::Secrets;
 use crate::domain::catalog::Tool;
+use crate::domain::mcp::Head;
 use crate::domain::mcp::Request;
 use crate::domain::mcp::RequestId;
 use crate::domain::mcp::ToolCall;
 use crate::domain::mcp::controls::Controls;
 use crate::domain::mcp::controls::controls;
+use crate::domain::mcp::controls::credentials;
 use crate::domain::mcp::reply::CallAnswer;
 use crate::domain::mcp::trace::TraceContext;
+use crate::domain::pdp::EarlierCall;
 use crate::domain::refusal::Refusal;
 use crate::metrics::Metrics;
 use crate::metrics::Stage;
@@ -83,8 +89,18 @@ pub(super) struct Asked {
     pub(super) authenticated: bool,
     /// What steers the call.
     pub(super) controls: Controls,
-    /// What a write is called at the backend: its `Idempotency-Key`.
-    pub(super) execution_id: Option<String>,
+    /// The write that this call carries out.
+    pub(super) underway: Option<Underway>,
+    /// The approval that the write is made under.
+    pub(super) approved_by: Option<String>,
+    /// The version that the record must still have.
+    pub(super) if_match: Option<String>,
+    /// What the client is to put to its user before the call goes on.
+    pub(super) question: Option<Question>,
+    /// Whether its user has answered that question.
+    pub(super) was_asked: bool,
+    /// The earlier calls that policy was told of.
+    pub(super) facts: Vec<EarlierCall>,
     /// How far it has come.
     pub(super) reach: Reach,
     /// Whether the answer may go out without a record.
@@ -134,13 +150,26 @@ impl Asked {
             request: None,
             authenticated: false,
             controls: Controls::default(),
-            execution_id: None,
+            underway: None,
+            approved_by: None,
+            if_match: None,
+            question: None,
+            was_asked: false,
+            facts: Vec::new(),
             reach: Reach::Nothing,
             best_effort: false,
             audit_meta,
             progress,
             span,
         }
+    }
+
+    /// The message was read.
+    pub(super) fn read(&mut self, request: &Request, head: &Head) {
+        self.id = Some(request.id.clone());
+        self.record.asked(request.ask.method(), request.era);
+        self.record.keep_out(credentials(&request.meta, head));
+        self.request = Some(request.clone());
     }
 
     /// Takes what steers the call out of its arguments, `_meta` and headers.
@@ -165,6 +194,12 @@ impl Asked {
         self.audit_meta.insert(name.to_owned(), value.into());
     }
 
+    /// The call has to do with this approval.
+    pub(super) fn under(&mut self, ticket: &Ticket) {
+        self.record.approved_by(&ticket.id);
+        self.tell("approvalId", ticket.id.clone());
+    }
+
     /// Notes how long a step took.
     pub(super) fn took(&mut self, metrics: &Metrics, stage: Stage, since: Instant) {
         let took: Duration = since.elapsed();
@@ -186,7 +221,7 @@ pub(super) fn fresh_id(now_ms: i64, random: [u8; 16]) -> String {
 }
 
 /// The credential without its scheme, which is what must never be written down.
-fn bare_credential(header: &str) -> String {
+pub(super) fn bare_credential(header: &str) -> String {
     header.split_once(' ').map_or(header, |(_, credential)| credential).trim().to_owned()
 }
 

@@ -1,4 +1,4 @@
-//! decide, approve: which tool is meant, and whether it may be used.
+//! decide: which tool is meant, and whether it may be used.
 //!
 //! Promises: a tool that the caller may not see answers exactly as one that does not exist,
 //! whatever its arguments; a decision is recorded with what it was made from; policy that gives no
@@ -11,13 +11,17 @@ use std::time::Instant;
 use serde_json::Map;
 
 use super::Pep;
+use super::approve::no_such_approval;
 use super::arrival::Arrival;
 use super::asked::Asked;
 use super::asked::Reply;
 use super::asked::fresh_id;
-use super::ports::Action;
+use super::recall::Recalled;
 use super::rules::Rules;
+use crate::domain::approval::Ticket;
 use crate::domain::audit::record::Decided;
+use crate::domain::catalog::Answerer;
+use crate::domain::catalog::OwnTool;
 use crate::domain::catalog::ResolveFault;
 use crate::domain::catalog::Target;
 use crate::domain::catalog::Tool;
@@ -28,11 +32,8 @@ use crate::domain::mcp::ToolCall;
 use crate::domain::pdp::Caller;
 use crate::domain::pdp::Context;
 use crate::domain::pdp::Input;
-use crate::domain::pdp::Obligation;
-use crate::domain::pdp::Outcome;
 use crate::domain::pdp::Phase;
 use crate::domain::pdp::ToolFacts;
-use crate::domain::pdp::ruling::Permit;
 use crate::domain::pdp::ruling::Ruling;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Fault;
@@ -99,7 +100,12 @@ impl Pep {
         arrival: &Arrival,
         asked: &mut Asked,
         call: &ToolCall,
+        recalled: &Recalled,
     ) -> Result<Target, No> {
+        let generic = standing.rules.catalog.tool(&call.name);
+        if let Some(generic) = generic.filter(|tool| tool.answerer == Answerer::Gateway(OwnTool::ExecuteApproved)) {
+            return self.approved_target(standing, asked, call, generic, recalled);
+        }
         let by_route = |tool: &Tool| tool.name != call.name;
         let resolved = standing.rules.catalog.resolve(call);
         // WHY: whether a tool may be seen is asked before anything is made of the arguments; a hidden
@@ -130,6 +136,54 @@ impl Pep {
         }
     }
 
+    /// The tool and arguments that people approved: what is stored runs, the caller repeats nothing.
+    fn approved_target(
+        &self,
+        standing: &Standing,
+        asked: &mut Asked,
+        call: &ToolCall,
+        generic: &Arc<Tool>,
+        recalled: &Recalled,
+    ) -> Result<Target, No> {
+        if !self.is_visible(standing, asked, call, Some(generic))? {
+            return Err(no_such(&call.name, false));
+        }
+        asked.record.called(generic, None, &call.arguments);
+        generic.validate(&call.arguments)?;
+        recalled.available()?;
+        let Some(id) = &asked.controls.approval_id.clone() else {
+            let next = "name the approval in `approvalId`";
+            return Err(Refusal::because(Code::InvalidArguments, "`/approvalId` is required").then(next).into());
+        };
+        if asked.controls.dry_run {
+            let next = "call the tool itself with `dryRun`";
+            return Err(Refusal::because(Code::InvalidArguments, "what was approved has no dry run").then(next).into());
+        }
+        let Some(ticket) = &recalled.ticket else { return Err(no_such_approval(id).into()) };
+        asked.under(ticket);
+        let subject = &ticket.subject;
+        let stored = ToolCall {
+            name: subject.tool.clone(),
+            arguments: subject.arguments.clone(),
+            input_responses: Map::new(),
+            request_state: None,
+        };
+        // WHY: an approval does not show a tool that the requester may no longer see.
+        let Some(tool) = standing.rules.catalog.tool(&stored.name).cloned() else {
+            return Err(no_such_approval(id).into());
+        };
+        if !self.is_visible(standing, asked, &stored, Some(&tool))? {
+            return Err(no_such_approval(id).into());
+        }
+        if asked.controls.workflow.is_none() && !subject.workflow.is_empty() {
+            asked.controls.workflow = Some(subject.workflow.clone());
+            asked.record.workflow(&subject.workflow, &asked.controls.chain);
+        }
+        asked.record.called(&tool, Some(&generic.name), &stored.arguments);
+        tool.validate(&stored.arguments)?;
+        Ok(Target { tool, arguments: stored.arguments, via: Some(Arc::clone(generic)) })
+    }
+
     /// Whether the caller may see the tool that a call means; one that means none is asked about too.
     fn is_visible(
         &self,
@@ -151,50 +205,28 @@ impl Pep {
     }
 
     /// Whether the call may be made.
-    pub(super) fn decide(&self, standing: &Standing, asked: &mut Asked, target: &Target) -> Ruling {
+    pub(super) fn decide(
+        &self,
+        standing: &Standing,
+        asked: &mut Asked,
+        target: &Target,
+        recalled: &Recalled,
+    ) -> Ruling {
         let workflow = asked.controls.workflow.clone().unwrap_or_default();
+        asked.facts = self.facts.recall(standing.tenant.as_str(), &standing.principal, &workflow);
         let input = Input {
             tool: standing.rules.facts.get(&target.tool.name).cloned(),
             arguments: target.arguments.clone(),
             dry_run: asked.controls.dry_run,
-            facts: self.facts.recall(standing.tenant.as_str(), &standing.principal, &workflow),
+            approval: recalled.ticket.as_ref().map(Ticket::facts),
+            facts: asked.facts.clone(),
             ..input(Phase::Call, standing, asked)
         };
         self.rule(&standing.rules, asked, &input)
     }
 
-    /// A permit, or the no that the ruling means.
-    pub(super) fn permit(
-        &self,
-        standing: &Standing,
-        asked: &mut Asked,
-        ruling: Ruling,
-        target: Target,
-    ) -> Result<Permit<Action>, No> {
-        if let Some(no) = self.no_answer(&ruling) {
-            return Err(no);
-        }
-        if !ruling.sees(&target.tool.name) {
-            return Err(no_such(&target.tool.name, target.via.is_some()));
-        }
-        // WHY: no limiter exists yet that could perform it, and an obligation that cannot be
-        // performed is a no.
-        if ruling.obligations().iter().any(|one| matches!(one, Obligation::Limit { .. })) {
-            let detail = "the policy asks for a limit class; this gateway has no limiter";
-            return Err(Refusal::of(Code::PolicyUnavailable).detail(detail).into());
-        }
-        asked.best_effort = target.tool.best_effort_audit;
-        let dry_run = asked.controls.dry_run;
-        let action =
-            Action { tenant: standing.tenant.clone(), tool: target.tool, arguments: target.arguments, dry_run };
-        match ruling.into_permit(action) {
-            Ok(permit) => Ok(permit),
-            Err(ruling) => Err(refusal(&standing.rules, &ruling, asked).into()),
-        }
-    }
-
     /// A ruling that is no decision about a tool: policy failed, or the tenant has no MCP access.
-    fn no_answer(&self, ruling: &Ruling) -> Option<No> {
+    pub(super) fn no_answer(&self, ruling: &Ruling) -> Option<No> {
         if let Some(fault) = ruling.fault() {
             self.metrics.policy_faults.with_label_values(&[fault.as_str()]).inc();
             let detail = format!("{}: {}", fault.as_str(), ruling.detail());
@@ -210,6 +242,17 @@ impl Pep {
         let ruling = rules.pdp.decide(input);
         asked.took(&self.metrics, Stage::Decide, started);
         self.note_ruling(rules, asked, input, &ruling);
+        ruling
+    }
+
+    /// One evaluation beside the call's own, such as that of its preview: recorded, and not the one
+    /// that the answer names.
+    pub(super) fn rule_aside(&self, rules: &Rules, asked: &mut Asked, input: &Input) -> Ruling {
+        let named = asked.audit_meta.get("decisionId").cloned();
+        let ruling = self.rule(rules, asked, input);
+        if let Some(named) = named {
+            asked.tell("decisionId", named);
+        }
         ruling
     }
 
@@ -257,32 +300,12 @@ fn owned((name, facts): (&String, &ToolFacts)) -> (String, ToolFacts) {
 /// The answer to a call of what does not exist, and to a call of what the caller may not see.
 ///
 /// One function for both, so that the two answers cannot differ.
-fn no_such(name: &str, by_route: bool) -> No {
+pub(super) fn no_such(name: &str, by_route: bool) -> No {
     if by_route {
         let next = "list the routes with `loopiq_list_routes` and use one of them";
         return Refusal::because(Code::UnknownTool, "no such route").then(next).into();
     }
     Fault::unknown_tool(name).into()
-}
-
-/// The refusal that a ruling without a permit means.
-fn refusal(rules: &Rules, ruling: &Ruling, asked: &Asked) -> Refusal {
-    match ruling.outcome() {
-        Outcome::Pending => {
-            let mut refusal = Refusal::of(Code::ApprovalRequired).with_reasons(ruling.reasons().to_vec());
-            let asks = ruling.obligations().iter().find(|one| matches!(one, Obligation::RequireApproval { .. }));
-            if let Some(asks) = asks.and_then(|one| serde_json::to_value(one).ok()) {
-                refusal = refusal.with("approval", asks);
-            }
-            if asked.controls.approval_id.is_some() {
-                refusal = refusal.with("approvalKnown", false);
-            }
-            refusal.with("policyRevision", rules.revision())
-        }
-        Outcome::Allow | Outcome::Deny => {
-            Refusal::of(Code::PolicyDenied).with_reasons(ruling.reasons().to_vec()).detail(ruling.detail())
-        }
-    }
 }
 
 /// What every phase tells the policy.

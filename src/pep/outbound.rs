@@ -6,10 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::ports::Action;
 use super::ports::Outbound;
 use crate::domain::catalog::RouteRequest;
-use crate::domain::identity::Principal;
 use crate::domain::identity::assertion::Assertion;
 use crate::domain::identity::assertion::mint_assertion;
 use crate::domain::identity::signing::SigningKey;
@@ -59,7 +57,15 @@ pub(super) struct CallIds<'a> {
     pub(super) workflow: Option<&'a str>,
     pub(super) approval_id: Option<&'a str>,
     pub(super) idempotency_key: Option<&'a str>,
+    pub(super) if_match: Option<&'a str>,
     pub(super) trace: &'a TraceContext,
+}
+
+/// Who a backend is told that the caller is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallerProof<'a> {
+    pub(super) user: &'a str,
+    pub(super) roles: &'a [String],
 }
 
 impl Propagation {
@@ -67,23 +73,24 @@ impl Propagation {
     pub(super) fn outbound(
         &self,
         request: RouteRequest,
-        action: &Action,
-        principal: &Principal,
+        tenant: &str,
+        caller: CallerProof<'_>,
         ids: &CallIds<'_>,
         now_s: i64,
     ) -> Result<Outbound, Refusal> {
         let mut headers = vec![
-            ("Authorization", self.credential(&request.backend, action, principal, ids, now_s)?),
+            ("Authorization", self.credential(&request.backend, tenant, caller, ids, now_s)?),
             ("X-Request-Id", ids.request_id.to_owned()),
             ("traceparent", ids.trace.traceparent()),
-            ("X-LoopIQ-Tenant", action.tenant.as_str().to_owned()),
-            ("X-LoopIQ-User", principal.user.clone()),
+            ("X-LoopIQ-Tenant", tenant.to_owned()),
+            ("X-LoopIQ-User", caller.user.to_owned()),
         ];
         let optional = [
             ("tracestate", ids.trace.tracestate.as_deref()),
             ("X-LoopIQ-Workflow", ids.workflow),
             ("X-LoopIQ-Approval-Id", ids.approval_id),
             ("Idempotency-Key", ids.idempotency_key),
+            ("If-Match", ids.if_match),
         ];
         headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))));
         Ok(Outbound {
@@ -99,8 +106,8 @@ impl Propagation {
     fn credential(
         &self,
         backend: &str,
-        action: &Action,
-        principal: &Principal,
+        tenant: &str,
+        caller: CallerProof<'_>,
         ids: &CallIds<'_>,
         now_s: i64,
     ) -> Result<String, Refusal> {
@@ -111,11 +118,11 @@ impl Propagation {
                 let claims = Assertion {
                     iss: self.issuer.clone(),
                     aud: audience.clone(),
-                    sub: principal.user.clone(),
-                    tenant: action.tenant.as_str().to_owned(),
+                    sub: caller.user.to_owned(),
+                    tenant: tenant.to_owned(),
                     request_id: ids.request_id.to_owned(),
                     decision_id: ids.decision_id.to_owned(),
-                    roles: principal.roles.clone(),
+                    roles: caller.roles.to_vec(),
                     iat: now_s,
                     exp: now_s + i64::try_from(lifetime.as_secs()).unwrap_or(60),
                     jti: ids.request_id.to_owned(),

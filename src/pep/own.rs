@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::domain::catalog::Answerer;
 use crate::domain::catalog::Effect;
 use crate::domain::catalog::Impact;
+use crate::domain::catalog::OwnTool;
 use crate::domain::catalog::Tool;
 use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
@@ -35,9 +36,12 @@ pub(super) fn reliability_contract(policy_revision: &str) -> Value {
         },
         "writes": {
             "lowImpact": "go through when policy allows; each carries an idempotency key, made by the gateway when you send none",
-            "highImpact": "refused with approval_required until a person approves",
+            "highImpact": "previewed and answered approval_required with an approvalId; once people have agreed, repeat the call with it, or call loopiq_execute_approved_action",
+            "approval": "covers exact arguments, preview, record version, tool definition and policy; any difference is refused and named; good for one execution and a limited time",
             "idempotencyKey": "argument `idempotencyKey`, _meta[\"com.loopiq/idempotencyKey\"] or Idempotency-Key header; 1 to 255 visible ASCII characters",
-            "unknownOutcome": "a write whose answer was lost is answered execution_unknown and is never sent again by the gateway; repeat it with the same idempotencyKey",
+            "once": "the same key with the same arguments gives the first answer again, marked `replayed`; with other arguments it is refused",
+            "unknownOutcome": "a write whose answer was lost is answered execution_unknown while the gateway finds out what became of it; repeat it with the same idempotencyKey, never with a new one",
+            "state": "loopiq_get_action tells where an approval or a write of yours stands",
         },
         "dryRun": "argument `dryRun: true`: runs the backend's own dry run where the tool has one, and creates nothing",
         "audit": {
@@ -107,8 +111,14 @@ pub(super) fn view(tool: &Tool) -> ToolView<'_> {
         input: tool.offered_input(),
         output: tool.output.as_ref(),
         hints: match tool.effect {
+            // WHY: what these two turn into may change anything that the caller may change.
+            Effect::Read if stands_for_others(tool) => Hints::write(true, false),
             Effect::Read => Hints::read(),
             Effect::Write | Effect::Admin => Hints::write(tool.impact == Impact::High, tool.idempotent),
         },
     }
+}
+
+fn stands_for_others(tool: &Tool) -> bool {
+    matches!(tool.answerer, Answerer::Gateway(OwnTool::InvokeRoute | OwnTool::ExecuteApproved))
 }

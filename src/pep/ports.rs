@@ -29,6 +29,7 @@ use crate::domain::idempotency::ResolveFault;
 use crate::domain::idempotency::Settlement;
 use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
+use crate::domain::identity::approval_token::SignedApproval;
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::pdp::EarlierCall;
 use crate::domain::pdp::ruling::Permit;
@@ -43,13 +44,19 @@ pub trait Clock: Send + Sync {
     fn random(&self) -> [u8; 16];
 }
 
-/// Tells who a bearer token stands for.
+/// Tells who a bearer token stands for, and what a signed approval is good for.
 #[async_trait]
 pub trait Keys: Send + Sync {
     /// The principal of a token that is good at `now_s`, seconds since the Unix epoch.
     ///
     /// A wrong yes lets a stranger in; when keys cannot be had the answer is a fault, never a guess.
     async fn principal(&self, bearer: &str, now_s: i64) -> Result<Arc<Principal>, AuthFault>;
+
+    /// An approval that LoopIQ signed for use in `ledger`, good at `now_s`. Says nothing of whether it
+    /// was used before. Where no issuer of approvals is configured, none is believed.
+    async fn approval(&self, _token: &str, _ledger: &str, _now_s: i64) -> Result<SignedApproval, AuthFault> {
+        Err(AuthFault::UnknownIssuer)
+    }
 }
 
 /// What one call is about to do. Becomes a [`Permit`] when policy allows it.
@@ -296,4 +303,62 @@ pub trait Facts: Send + Sync {
 
     /// One more.
     fn note(&self, tenant: &str, caller: &Principal, workflow: &str, call: EarlierCall);
+}
+
+/// The place of a record among all: by time, then by its place in the journal of its writer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// Milliseconds since the Unix epoch.
+    pub time_ms: i64,
+    /// The writer.
+    pub writer: String,
+    /// Its boot.
+    pub epoch: u64,
+    /// The number within.
+    pub seq: u64,
+}
+
+/// Which records are wanted, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordFilter {
+    /// Of this organisation.
+    pub tenant: String,
+    /// Of this user.
+    pub user: Option<String>,
+    /// Of this tool.
+    pub tool: Option<String>,
+    /// At this stage, or at one under it.
+    pub stage: Option<String>,
+    /// Of this moment or later: milliseconds since the Unix epoch.
+    pub since_ms: Option<i64>,
+    /// Before this moment.
+    pub until_ms: Option<i64>,
+    /// Before this place.
+    pub before: Option<Mark>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Records that were found, newest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RecordPage {
+    /// The records as they were written.
+    pub items: Vec<Value>,
+    /// Where to go on, when there may be more.
+    pub next: Option<Mark>,
+}
+
+/// The journal cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the journal cannot be read: {0}")]
+pub struct RecordsFault(pub String);
+
+/// Reads the journal back, as far as it lies on this machine.
+#[async_trait]
+pub trait Records: Send + Sync {
+    /// The latest records that fit.
+    async fn records(&self, filter: &RecordFilter) -> Result<RecordPage, RecordsFault>;
+
+    /// Every record of one organisation that tells of the action going by this id, in order.
+    async fn story(&self, tenant: &str, id: &str) -> Result<Vec<Value>, RecordsFault>;
 }

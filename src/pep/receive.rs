@@ -111,9 +111,7 @@ impl Pep {
             fault
         })?;
         if let Message::Request(request) = &message {
-            asked.id = Some(request.id.clone());
-            asked.record.asked(request.ask.method(), request.era);
-            asked.request = Some(request.clone());
+            asked.read(request, &arrival.head);
         }
         Ok(message)
     }

@@ -162,7 +162,7 @@ async fn witness(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Ne
         return refused(&Problem::new(413, "body_too_large", format!("a body has at most {BODY_BYTES_MAX} bytes")));
     };
     sandbox.panel.remember(parts.method.as_str(), &parts.uri, &parts.headers, &body, now());
-    let fault = sandbox.panel.strike(parts.method.as_str(), parts.uri.path());
+    let fault = sandbox.panel.strike(parts.method.as_str(), &parts.uri);
     let request = Request::from_parts(parts, Body::from(body));
     match fault {
         Some(fault) => struck(fault, request, next).await,

@@ -66,6 +66,9 @@ pub(super) struct Fault {
     /// Whether `path` is the whole path.
     #[serde(default)]
     pub(super) exact: bool,
+    /// Only dry runs, or only what is none; either when absent.
+    #[serde(default)]
+    pub(super) dry_run: Option<bool>,
     /// What goes wrong.
     pub(super) kind: Wrong,
     /// Milliseconds of a delay.
@@ -114,9 +117,12 @@ impl Fault {
         }
     }
 
-    fn strikes(&self, method: &str, path: &str) -> bool {
+    fn strikes(&self, method: &str, uri: &http::Uri) -> bool {
+        let path = uri.path();
+        let dry_run = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=true"));
         let here = if self.exact { path == self.path } else { path.starts_with(&self.path) };
-        here && self.method.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
+        here && self.dry_run.is_none_or(|wanted| wanted == dry_run)
+            && self.method.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
     }
 }
 
@@ -150,9 +156,9 @@ impl Panel {
     }
 
     /// The first fault that strikes this request, used up by one.
-    pub(super) fn strike(&self, method: &str, path: &str) -> Option<Fault> {
+    pub(super) fn strike(&self, method: &str, uri: &http::Uri) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let fault = faults.iter_mut().find(|fault| fault.strikes(method, path))?;
+        let fault = faults.iter_mut().find(|fault| fault.strikes(method, uri))?;
         fault.times = fault.times.saturating_sub(1);
         let struck = fault.clone();
         faults.retain(|fault| fault.times > 0);

@@ -1,8 +1,9 @@
 //! Remediation work packages: one parent story and its child tasks.
 //!
 //! Promises: a package is created whole or not at all, and only for a certification, evidence and
-//! blockers that exist and belong to the release. Never changes the certification itself. Listed
-//! in `sandbox::table`.
+//! blockers that exist and belong to the release; whoever leaves the age of the evidence to LoopIQ
+//! gets no package on a stale graph. Never changes the certification itself. Listed in
+//! `sandbox::table`.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -16,6 +17,7 @@ use super::governance::Standing;
 use super::kind::Kind;
 use super::operation::Ask;
 use super::problem::Problem;
+use super::schema::body::LAST_REFRESH;
 use super::work::Item;
 use super::work::add;
 use super::work::check_owner;
@@ -25,6 +27,7 @@ pub(super) fn create(books: &mut Books<'_>, ask: &Ask) -> Result<Value, Problem>
     let release = ask.var("release");
     let standing = Standing::of(books, release)?;
     check(books, ask, &standing)?;
+    let as_of = as_of(books, ask)?;
     let owner = ask.text("owner").unwrap_or_default();
     let story = ask.body.get("parentStory").unwrap_or(&Value::Null);
     let parent = add(
@@ -62,7 +65,7 @@ pub(super) fn create(books: &mut Books<'_>, ask: &Ask) -> Result<Value, Problem>
         "certification": ask.text("certification"),
         "evidence": ask.body.get("evidence"),
         "blockers": ask.body.get("blockers"),
-        "evidenceAsOf": ask.text("evidenceAsOf"),
+        "evidenceAsOf": as_of,
         "createdBy": books.user(),
         "parent": parent.get("id"),
         "children": ids,
@@ -120,7 +123,7 @@ fn check(books: &Books<'_>, ask: &Ask, standing: &Standing) -> Result<(), Proble
     for owner in tasks(ask).filter_map(|task| task.get("owner")?.as_str()) {
         check_owner(books, owner)?;
     }
-    check_as_of(books, ask)
+    Ok(())
 }
 
 fn belongs<'a>(what: &str, id: &str, known: &'a [Value], release: &str) -> Result<&'a Value, Problem> {
@@ -130,13 +133,29 @@ fn belongs<'a>(what: &str, id: &str, known: &'a [Value], release: &str) -> Resul
     })
 }
 
-/// Nobody has read evidence in the future; an hour is allowed for clocks that differ.
-fn check_as_of(books: &Books<'_>, ask: &Ask) -> Result<(), Problem> {
+/// The time of the evidence: the caller's, or that of the graph's last refresh.
+fn as_of(books: &Books<'_>, ask: &Ask) -> Result<String, Problem> {
     let written = ask.text("evidenceAsOf").unwrap_or_default();
+    if written == LAST_REFRESH {
+        return last_refresh(books, ask.var("release"));
+    }
+    // Nobody has read evidence in the future; an hour is allowed for clocks that differ.
     let latest = books.now().checked_add(hours(1)).unwrap_or(Timestamp::MAX);
     match written.parse::<Timestamp>() {
-        Ok(at) if at <= latest => Ok(()),
+        Ok(at) if at <= latest => Ok(written.to_owned()),
         Ok(_) => Err(Problem::invalid("evidence_as_of_future", "`evidenceAsOf` lies in the future")),
         Err(_) => Err(Problem::invalid("invalid_body", "`/evidenceAsOf` is not an RFC 3339 timestamp")),
     }
+}
+
+/// When the graph of the release was refreshed, if that is recent enough to rest on.
+fn last_refresh(books: &Books<'_>, release: &str) -> Result<String, Problem> {
+    let graph = books.get(Kind::EvidenceGraph, release)?;
+    let built = text(&graph, "builtAt");
+    if graph.get("stale").and_then(Value::as_bool).unwrap_or(true) {
+        let words =
+            format!("the evidence graph of `{release}` is stale: it was last refreshed at {built}; refresh it first");
+        return Err(Problem::new(409, "evidence_stale", words));
+    }
+    Ok(built.to_owned())
 }

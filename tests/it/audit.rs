@@ -67,6 +67,25 @@ async fn every_answer_has_its_record_where_its_reference_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_that_loopiq_signed_is_never_written_down_wherever_it_stands() {
+    // Its header has white space in it, so that it does not begin as other tokens do.
+    let token = "ewogICJhbGciOiJFZERTQSJ9.eyJqdGkiOiJhIn0.c2lnbmF0dXJl";
+    let world = World::new().await;
+    for call in [
+        world.write("ada", token).header("X-LoopIQ-Approval-Token", token),
+        world.write("ada", token).meta("com.loopiq/approvalToken", token),
+        world.call("ada", "loopiq_get_release", json!({"release": token})).meta("com.loopiq/approvalToken", token),
+        world.call("ada", "loopiq_get_release", json!({"approvalToken": token})),
+    ] {
+        let answer = call.send().await;
+        let record = world.record(answer.audit()).to_string();
+        assert!(record.contains("$dropped") && !record.contains("c2lnbmF0dXJl"), "{record}");
+    }
+    let journal = Value::Array(world.journal()).to_string();
+    assert!(!journal.contains("ewogICJhbGciOiJFZERTQSJ9"), "nor before the outcome");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_intent_of_a_write_is_in_the_journal_before_its_outcome_and_the_whole_verifies() {
     let mut world = World::new().await;
     let write = world.write("ada", "Intended").send().await;

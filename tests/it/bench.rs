@@ -122,13 +122,17 @@ impl Bench {
         let own = OwnKeys::open(&settings.keys_dir).unwrap();
         let proof = pep::Proof::Assertion { audience: "loopiq".to_owned(), lifetime: Duration::from_mins(1) };
         let json = canonical::Limits { bytes_max: 1 << 20, depth_max: 64, members_max: 10_000 };
+        let clock: Arc<dyn ports::Clock> = Arc::new(Now);
+        let ledger = app::open_ledger(&settings, &clock, &metrics).await.unwrap();
         let gate = Pep {
             rules: Arc::new(rules),
             keys: Arc::new(keys),
             backend: Arc::new(Backends::new(app::targets(&settings), 4, 1 << 20, &metrics)),
+            ledger: Arc::clone(&ledger) as Arc<dyn ports::Ledger>,
+            approvals: ledger,
             journal: Arc::clone(&journal) as Arc<dyn ports::Journal>,
             facts,
-            clock: Arc::new(Now),
+            clock,
             propagation: pep::Propagation {
                 issuer: resource.clone(),
                 key: own.assertion,
@@ -144,6 +148,8 @@ impl Bench {
                 resource,
                 issuers: Vec::new(),
                 scopes: Vec::new(),
+                approvals_link: String::new(),
+                patience: pep::reconcile::Patience { resend_ms: 3_600_000, settle_ms: 30_000 },
             },
             in_flight: pep::InFlight::default(),
             refused: pep::Refused::new(),

@@ -173,33 +173,38 @@ async fn a_disabled_tenant_is_told_mcp_disabled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn high_impact_answers_approval_required_and_sends_nothing() {
+async fn high_impact_answers_approval_required_and_sends_nothing_but_its_preview() {
     let world = World::new().await;
-    let decision = json!({"decision": "certify", "reason": "all controls pass"});
+    let decision = json!({"decision": "reject", "reason": "blockers are open"});
     let mut arguments = decision.clone();
     arguments["release"] = json!(RELEASE);
     let tool = "loopiq_decide_release_certification";
     let route = json!({
         "method": "POST", "path": format!("/api/v1/releases/{RELEASE}/certification/decision"), "body": decision,
     });
-    for call in [
-        world.call("ada", tool, arguments.clone()),
-        world.call("ada", tool, arguments.clone()).meta("com.loopiq/approvalId", "apr_made_up"),
-        world.call("ada", tool, arguments.clone()).header("Idempotency-Key", "k-1"),
-        world.call("ada", "loopiq_invoke_route", route),
+    for (call, code) in [
+        (world.call("ada", tool, arguments.clone()), "approval_required"),
+        (world.call("ada", tool, arguments.clone()).meta("com.loopiq/approvalId", "apr_made_up"), "approval_mismatch"),
+        (world.call("ada", tool, arguments.clone()).header("Idempotency-Key", "k-1"), "approval_required"),
+        // The same question as the first one's, which waits for an answer.
+        (world.call("ada", "loopiq_invoke_route", route), "approval_pending"),
     ] {
         let answer = call.send().await;
-        answer.is_refused("approval_required");
-        assert_eq!(answer.refusal()["approval"]["roles"], json!(["certification_approver"]), "{}", answer.text);
+        answer.is_refused(code);
+        if code != "approval_mismatch" {
+            let asks = &answer.refusal()["approval"]["approvers"];
+            assert_eq!(asks["roles"], json!(["certification_approver"]), "{}", answer.text);
+        }
         let record = world.record(answer.audit());
         assert_eq!(record["unmapped"]["loopgate"]["stage"], "denied", "{record}");
         assert_eq!(record["unmapped"]["loopgate"]["tool"], tool, "{record}");
     }
-    assert!(world.seen().await.is_empty());
+    let tried = |seen: &Value| seen["method"] == "GET" || seen["query"] == "dryRun=true";
+    assert!(world.seen().await.iter().all(tried));
     // To try it out needs nobody's approval and changes nothing.
     arguments["dryRun"] = json!(true);
     arguments["decision"] = json!("reject");
     world.call("ada", tool, arguments).send().await.done();
-    assert_eq!(world.seen().await.iter().filter(|seen| seen["query"] != "dryRun=true").count(), 0);
+    assert_eq!(world.seen().await.iter().filter(|seen| !tried(seen)).count(), 0);
     assert_eq!(world.read("ada").send().await.done()["status"], "in_review");
 }

@@ -32,7 +32,7 @@ pub(crate) const RELEASE: &str = "backend-v1.0-GCN";
 /// This program is not loopgate, so bundles are tried by the one that is.
 const LOOPGATE: &str = env!("CARGO_BIN_EXE_loopgate");
 /// How long something that must come may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is different from an ordinary world.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) dir: TempDir,
     pub(crate) people: DevIssuer,
     pub(crate) services: DevIssuer,
+    /// Signs approvals, as LoopIQ does.
+    pub(crate) helix: DevIssuer,
     pub(crate) http: reqwest::Client,
     pub(crate) mcp: String,
     pub(crate) admin: String,
@@ -78,6 +80,7 @@ impl World {
             dir: site.dir,
             people: site.people,
             services: site.services,
+            helix: site.helix,
             gateway: Some(gateway),
             sandbox: Some(site.sandbox),
         }
@@ -253,6 +256,7 @@ pub(crate) struct Site {
     pub(crate) dir: TempDir,
     pub(crate) people: DevIssuer,
     pub(crate) services: DevIssuer,
+    pub(crate) helix: DevIssuer,
     pub(crate) sandbox: sandbox::Running,
     pub(crate) http: reqwest::Client,
 }
@@ -271,6 +275,7 @@ impl Site {
         }
         let people = issuer(dir.path(), "people");
         let services = issuer(dir.path(), "services");
+        let helix = issuer(dir.path(), "helix");
         let own = app::keys::OwnKeys::open(&dir.path().join("keys")).unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();
         let trust = Some(own.assertion.jwks());
@@ -278,7 +283,7 @@ impl Site {
         let backend = setup.backend.clone().unwrap_or_else(|| format!("http://{}", sandbox.addr()));
         fs::write(dir.path().join("gateway.yaml"), settings(&backend, setup)).unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { dir, people, services, sandbox, http }
+        Self { dir, people, services, helix, sandbox, http }
     }
 
     /// The settings, read from the file as `serve` reads them.
@@ -320,6 +325,9 @@ backends:
     url: {backend}
 audit: {{dir: audit, writer: it, deployment: loopgate-it{}}}
 ledger: {{path: ledger.db}}
+approvals:
+  issuers:
+    - {{name: helix, issuer: https://helix.it.invalid, algorithms: [EdDSA], keys: {{file: issuers/helix/{jwks}}}}}
 keys: {{dir: keys}}
 log: {{filter: warn}}
 {}",

@@ -10,8 +10,11 @@ use loopgate::domain::identity::keyset::KeySet;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::approvals::Package;
 use crate::harness::World;
 use crate::message::Message;
+use crate::signed::agreed;
+use crate::signed::signed;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const OTHER_TRACE: &str = "11111111111111111111111111111111";
@@ -38,10 +41,14 @@ fn laden(call: Message) -> Message {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_backend_sees_the_ids_of_the_call_and_nothing_of_the_clients() {
     let world = World::new().await;
+    // A good approval of something else: neither call needs one.
+    let approval = signed(&world, &agreed(&world, &Package::drafted(&world, "wf-0").await).await);
+    let before = world.seen().await.len();
     let read = laden(world.read("ada")).header("traceparent", &traceparent(TRACE)).header("tracestate", "vendor=1");
     let write = laden(world.write("ada", "Carry the ids")).meta("traceparent", traceparent(TRACE));
-    let answers = [read.send().await, write.send().await];
-    let seen = world.seen().await;
+    let calls = [read, write].map(|call| call.header("X-LoopIQ-Approval-Token", &approval));
+    let answers = [calls[0].send().await, calls[1].send().await];
+    let seen = world.seen().await.split_off(before);
     assert_eq!(seen.len(), 2, "{seen:?}");
     for (answer, request) in answers.iter().zip(&seen) {
         answer.done();

@@ -128,6 +128,8 @@ async fn the_pages_of_a_list_join_to_the_whole_without_doubles() {
     let of_routes: BTreeSet<String> =
         routes["items"].as_array().unwrap().iter().map(|route| route["tool"].as_str().unwrap().to_owned()).collect();
     let own = [
+        "loopiq_execute_approved_action",
+        "loopiq_get_action",
         "loopiq_get_mcp_reliability_contract",
         "loopiq_get_tenant_context",
         "loopiq_invoke_route",

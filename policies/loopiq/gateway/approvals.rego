@@ -63,7 +63,7 @@ reasons contains {
 reasons contains {
 	"code": "approval_required",
 	"message": sprintf("`%s` has high impact: people other than you must agree, %d of them", [calling.name, approval_rule.count]),
-	"next": "this gateway cannot take approvals yet: ask one of the approvers named to do it in LoopIQ itself",
+	"next": "ask the approvers named to decide, then call again with the `approvalId`",
 	"data": {"roles": approval_rule.roles, "teams": approval_rule.teams, "users": approval_rule.users, "count": approval_rule.count},
 } if {
 	needs_approval

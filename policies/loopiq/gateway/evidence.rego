@@ -1,8 +1,8 @@
 # METADATA
 # title: What evidence a decision may rest on
 # description: |
-#   Reads `data/evidence.yaml`. Evidence must be fresh, and inside a workflow it must have been
-#   read before it is acted on.
+#   Reads `data/evidence.yaml`. Evidence must be fresh: the caller says when they read it, or leaves
+#   it to LoopIQ, which knows. Inside a workflow it must have been read before it is acted on.
 package loopiq.gateway
 
 as_of_argument := data.evidence.as_of[calling.name]
@@ -25,6 +25,11 @@ as_of_ns := time.parse_rfc3339_ns(as_of) if {
 }
 
 now_ns := input.context.now_ms * 1000000
+
+fresh if {
+	is_string(as_of)
+	as_of == data.evidence.told_by_loopiq
+}
 
 fresh if {
 	as_of_ns >= now_ns - (data.evidence.max_age_s * 1000000000)

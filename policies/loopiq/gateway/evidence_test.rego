@@ -37,6 +37,30 @@ test_evidence_without_a_time_is_stale if {
 	codes(d.reasons) == {"evidence_stale"}
 }
 
+test_evidence_whose_age_loopiq_tells_is_fresh if {
+	d := decision with input as as_of("last_refresh")
+	d.allow
+}
+
+test_no_other_word_stands_for_a_time if {
+	every word in ["Last_Refresh", "last_refresh ", "now", "latest"] {
+		d := decision with input as as_of(word)
+		codes(d.reasons) == {"evidence_stale"}
+	}
+}
+
+test_without_the_word_only_times_count if {
+	table := object.remove(data.evidence, ["told_by_loopiq"])
+	d := decision with input as as_of("last_refresh") with data.evidence as table
+	codes(d.reasons) == {"evidence_stale"}
+}
+
+test_inside_a_workflow_the_word_does_not_stand_for_reading if {
+	told := {"arguments": object.union(plan, {"evidenceAsOf": "last_refresh"})}
+	d := decision with input as object.union(in_workflow([]), told)
+	codes(d.reasons) == {"evidence_not_read"}
+}
+
 test_other_tools_need_no_time if {
 	d := decision with input as call(ben, create, whole)
 	d.allow

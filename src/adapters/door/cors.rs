@@ -11,7 +11,7 @@ use crate::pep::arrival::Answer;
 /// Where OAuth metadata and keys are published.
 const OPEN_TO_ALL: &str = "/.well-known/";
 /// What a page may send besides the simple headers.
-const SENT: [&str; 14] = [
+const SENT: [&str; 15] = [
     "accept",
     "authorization",
     "content-type",
@@ -23,6 +23,7 @@ const SENT: [&str; 14] = [
     "mcp-session-id",
     "traceparent",
     "tracestate",
+    "x-loopiq-approval-token",
     "x-loopiq-tenant",
     "x-loopiq-workflow",
     "x-request-id",

@@ -1,5 +1,7 @@
 //! Rotation, outage and memory, against a real HTTP server and real files.
 
+mod approvals;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::row::{Row, each, plain, time};
+use super::row::{Entry, each, plain, plain_json, time};
 use super::{Query, Stop};
 use crate::cli::print;
 
 pub(super) fn run(args: &Query, out: &mut dyn Write) -> Result<u8, Stop> {
     let since = args.since.as_deref().map(moment).transpose()?;
     let until = args.until.as_deref().map(moment).transpose()?;
-    let mut kept: VecDeque<Row> = VecDeque::new();
+    let mut kept: VecDeque<Entry> = VecDeque::new();
     let mut found = 0_u64;
     each(&args.place.find()?.dir, |row| {
         let in_time =
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Query, out: &mut dyn Write) -> Result<u8, Stop> {
     keep_latest(&mut kept, args.limit);
     if args.json {
         for row in &kept {
-            writeln!(out, "{}", row.raw)?;
+            writeln!(out, "{}", plain_json(&row.line))?;
         }
         return Ok(0);
     }
@@ -44,22 +44,17 @@ pub(super) fn run(args: &Query, out: &mut dyn Write) -> Result<u8, Stop> {
     Ok(0)
 }
 
-fn keep_latest(kept: &mut VecDeque<Row>, limit: usize) {
+fn keep_latest(kept: &mut VecDeque<Entry>, limit: usize) {
     kept.make_contiguous().sort_by_key(|row| (row.time_ms(), row.seq()));
     if limit > 0 && kept.len() > limit {
         kept.drain(..kept.len() - limit);
     }
 }
 
-fn fits(args: &Query, row: &Row) -> bool {
+fn fits(args: &Query, row: &Entry) -> bool {
     let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
-    let stage = match args.stage.as_deref() {
-        // Silence is not news.
-        None => row.stage() != "heartbeat",
-        Some(wanted) => {
-            row.stage() == wanted || row.stage().strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
-        }
-    };
+    // Silence is not news.
+    let stage = args.stage.as_deref().map_or(row.stage() != "heartbeat", |wanted| row.is_at(wanted));
     stage
         && is(&args.tenant, row.tenant())
         && is(&args.user, row.user())
@@ -85,7 +80,7 @@ const TENANT_MAX: usize = 16;
 const WHAT_MIN: usize = 16;
 
 /// One line per record, under a line per day; a reference is never cut, for it is what `show` takes.
-fn table(rows: &VecDeque<Row>, out: &mut dyn Write) -> Result<(), Stop> {
+fn table(rows: &VecDeque<Entry>, out: &mut dyn Write) -> Result<(), Stop> {
     let head = ["TIME", "TENANT", "USER", "RESULT", "REF", "WHAT"].map(str::to_owned);
     let lines: Vec<[String; 6]> = rows.iter().map(cells).collect();
     let width = |column: usize| {
@@ -117,7 +112,7 @@ fn table(rows: &VecDeque<Row>, out: &mut dyn Write) -> Result<(), Stop> {
     Ok(())
 }
 
-fn cells(row: &Row) -> [String; 6] {
+fn cells(row: &Entry) -> [String; 6] {
     let result = match (row.stage(), row.result()) {
         // A code says that it was denied, and how it was carried out that it is the outcome.
         ("denied" | "outcome", result) if !result.is_empty() => result,

@@ -1,84 +1,77 @@
 //! `loopgate audit show`: one action from its first record to its last, for people.
+//!
+//! Promises: any id of an action leads to all of it: asked, voted on, carried out, found out about
+//! later, answered again, in the order in which it happened, whoever did each. Never judges.
 
 use std::io::Write;
 
 use serde_json::Value;
 
-use super::row::{Row, each, plain, time};
+use super::row::{Entry, plain, plain_json, story, time};
 use super::{Show, Stop};
 use crate::cli::print;
-use crate::domain::audit::AuditRef;
+use crate::domain::audit::story::actions;
 
 /// The steps of the sentence, in its order.
 const STEPS: [&str; 6] = ["receive", "authenticate", "resolve_tenant", "decide", "forward", "inspect"];
 
 pub(super) fn run(args: &Show, out: &mut dyn Write) -> Result<u8, Stop> {
-    let mut rows = gather(args)?;
-    rows.sort_by_key(|row| (row.time_ms(), row.seq()));
-    if rows.is_empty() {
+    let told = story(&args.place.find()?.dir, &args.id)?;
+    if told.is_empty() {
         writeln!(out, "no record goes by `{}`", plain(&args.id))?;
         return Ok(1);
     }
     if args.json {
-        for row in &rows {
-            writeln!(out, "{}", row.raw)?;
+        for entry in &told {
+            writeln!(out, "{}", plain_json(&entry.line))?;
         }
         return Ok(0);
     }
-    // A trace or an approval may run through several requests.
-    let mut requests: Vec<&str> = Vec::new();
-    for row in &rows {
-        if !requests.contains(&row.request_id()) {
-            requests.push(row.request_id());
-        }
-    }
-    for (index, request) in requests.iter().enumerate() {
+    // A trace may hold several actions.
+    for (index, action) in actions(told).iter().enumerate() {
         if index > 0 {
             writeln!(out)?;
         }
-        let own: Vec<&Row> = rows.iter().filter(|row| row.request_id() == *request).collect();
-        heading(&own, out)?;
-        let start = own.first().map_or(0, |row| row.at("/start_time").and_then(Value::as_i64).unwrap_or(row.time_ms()));
-        for row in own {
-            entry(row, start, out)?;
-        }
+        tell(action, out)?;
     }
     Ok(0)
 }
 
-/// Every record that goes by the id; for a reference, every record of that record's request.
-fn gather(args: &Show) -> Result<Vec<Row>, Stop> {
-    let dir = args.place.find()?.dir;
-    let mut rows = Vec::new();
-    if args.id.parse::<AuditRef>().is_err() {
-        each(&dir, |row| {
-            if row.goes_by(&args.id) {
-                rows.push(row);
-            }
-        })?;
-        return Ok(rows);
+/// One action, request by request as they came.
+fn tell(action: &[Entry], out: &mut dyn Write) -> Result<(), Stop> {
+    let Some(first) = action.first() else { return Ok(()) };
+    let several = action.iter().any(|entry| entry.request_id() != first.request_id());
+    heading(action, several, out)?;
+    let start = first.at("/start_time").and_then(Value::as_i64).unwrap_or(first.time_ms());
+    let mut request = None;
+    for one in action {
+        if several && request != Some(one.request_id()) {
+            writeln!(out, "{}", arrival(one))?;
+            request = Some(one.request_id());
+        }
+        entry(one, start, out)?;
     }
-    each(&dir, |row| {
-        if row.reference() == args.id {
-            rows.push(row);
-        }
-    })?;
-    let Some(request) = rows.first().map(|row| row.request_id().to_owned()).filter(|id| !id.is_empty()) else {
-        return Ok(rows);
-    };
-    rows.clear();
-    each(&dir, |row| {
-        if row.request_id() == request {
-            rows.push(row);
-        }
-    })?;
-    Ok(rows)
+    Ok(())
 }
 
-/// What all records of a request have in common, as the one that knows most tells it.
-fn heading(rows: &[&Row], out: &mut dyn Write) -> Result<(), Stop> {
+/// Who comes with which request, where an action takes several.
+fn arrival(entry: &Entry) -> String {
+    let text = |pointer: &str| plain(entry.text(pointer));
+    let who = match (text("/actor/user/uid"), text("/src_endpoint/ip")) {
+        (user, _) if user.is_empty() => text("/actor/app_name"),
+        (user, from) if from.is_empty() => user,
+        (user, from) => format!("{user} from {from}"),
+    };
+    match plain(entry.request_id()) {
+        request if request.is_empty() => format!("- {who}"),
+        request => format!("- {who}, {}, request {request}", plain(entry.method())),
+    }
+}
+
+/// What all records of an action have in common, as the first that knows tells it.
+fn heading(action: &[Entry], several: bool, out: &mut dyn Write) -> Result<(), Stop> {
     let first = |pointer: &str| {
-        rows.iter().map(|row| row.text(pointer)).find(|text| !text.is_empty()).map(plain).unwrap_or_default()
+        action.iter().map(|entry| entry.text(pointer)).find(|text| !text.is_empty()).map(plain).unwrap_or_default()
     };
     let mut line = |label: &str, text: String| -> Result<(), Stop> {
         if !text.is_empty() {
@@ -86,7 +79,9 @@ fn heading(rows: &[&Row], out: &mut dyn Write) -> Result<(), Stop> {
         }
         Ok(())
     };
-    line("request", first("/api/request/uid"))?;
+    if !several {
+        line("request", first("/api/request/uid"))?;
+    }
     line("trace", first("/trace/uid"))?;
     let user = first("/actor/user/uid");
     let who = match (user.as_str(), first("/actor/user/org/uid").as_str()) {
@@ -97,13 +92,15 @@ fn heading(rows: &[&Row], out: &mut dyn Write) -> Result<(), Stop> {
     line("who", who)?;
     line("client", first("/actor/app_uid"))?;
     line("signed in by", first("/unmapped/loopgate/auth_method"))?;
-    line("from", first("/src_endpoint/ip"))?;
+    if !several {
+        line("from", first("/src_endpoint/ip"))?;
+    }
     line("workflow", first("/unmapped/loopgate/workflow"))?;
     let tool = first("/unmapped/loopgate/tool");
     let via = first("/unmapped/loopgate/via");
     line("called", if via.is_empty() { tool } else { format!("{tool} through {via}") })?;
     line("route", first("/unmapped/loopgate/route"))?;
-    let arguments = rows.iter().find_map(|row| row.at("/api/request/data/arguments"));
+    let arguments = action.iter().find_map(|entry| entry.at("/api/request/data/arguments"));
     line("arguments", arguments.map(|arguments| plain(&arguments.to_string())).unwrap_or_default())?;
     line("approval", first("/unmapped/loopgate/approval_id"))?;
     line("key", first("/unmapped/loopgate/idempotency_key"))?;
@@ -112,50 +109,48 @@ fn heading(rows: &[&Row], out: &mut dyn Write) -> Result<(), Stop> {
     Ok(())
 }
 
-fn entry(row: &Row, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> {
-    let after = row.time_ms().saturating_sub(start_ms);
-    let (stage, result) = (plain(row.stage()), plain(&row.result()));
+fn entry(entry: &Entry, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> {
+    let after = entry.time_ms().saturating_sub(start_ms);
+    let (stage, result) = (plain(entry.stage()), plain(&entry.result()));
     let result = if result.is_empty() { String::new() } else { format!("  {result}") };
     let what = format!("{}{stage}{result}{}", print::STRONG, print::PLAIN);
-    writeln!(out, "{}  +{after} ms  {what}  ({})", time(row.time_ms()), plain(row.reference()))?;
+    writeln!(out, "{}  +{after} ms  {what}  ({})", time(entry.time_ms()), plain(entry.reference()))?;
     let mut detail = |label: &str, text: &str| -> Result<(), Stop> {
         if !text.is_empty() {
             writeln!(out, "    {label:<9}{}", print::wrapped(&plain(text), 13))?;
         }
         Ok(())
     };
-    for decision in row.decisions() {
+    if entry.is_at("approval") || entry.is_at("write") {
+        detail("what", entry.text("/message"))?;
+    }
+    for decision in entry.decisions() {
         let text = |name: &str| decision.get(name).and_then(Value::as_str).unwrap_or_default();
         let bundle: String = text("bundle_digest").chars().take(12).collect();
         detail(
             "decision",
             &format!("{} {} ({}, policy {bundle}, {})", text("outcome"), text("id"), text("phase"), text("engine")),
         )?;
-        if row.code().is_empty() {
+        if entry.code().is_empty() {
             reasons(decision, &mut detail)?;
         }
     }
-    if let Some(refusal) = row.at("/unmapped/loopgate/refusal") {
+    if let Some(refusal) = entry.at("/unmapped/loopgate/refusal") {
         reasons(refusal, &mut detail)?;
         detail("detail", refusal.get("detail").and_then(Value::as_str).unwrap_or_default())?;
     }
-    if let Some(bytes) = row.at("/unmapped/loopgate/execution/bytes").and_then(Value::as_u64) {
-        let replayed = row.at("/unmapped/loopgate/execution/replayed").and_then(Value::as_bool).unwrap_or_default();
+    if let Some(bytes) = entry.at("/unmapped/loopgate/execution/bytes").and_then(Value::as_u64) {
+        let replayed = entry.at("/unmapped/loopgate/execution/replayed").and_then(Value::as_bool).unwrap_or_default();
         detail("answer", &format!("{bytes} bytes{}", if replayed { ", an earlier answer given again" } else { "" }))?;
     }
-    let ids: Vec<&str> = row
-        .at("/resources")
-        .and_then(Value::as_array)
-        .map(|ids| ids.iter().filter_map(|id| id.get("uid").and_then(Value::as_str)).collect())
-        .unwrap_or_default();
-    detail("records", &ids.join(", "))?;
-    if let Some(dropped) = row.at("/unmapped/loopgate/dropped") {
+    detail("records", &entry.record_ids().collect::<Vec<_>>().join(", "))?;
+    if let Some(dropped) = entry.at("/unmapped/loopgate/dropped") {
         detail("dropped", &dropped.to_string())?;
     }
-    if let Some(data) = row.at("/unmapped/loopgate/data") {
+    if let Some(data) = entry.at("/unmapped/loopgate/data") {
         detail("data", &data.to_string())?;
     }
-    if let Some(steps) = row.at("/unmapped/loopgate/steps_us").and_then(Value::as_object) {
+    if let Some(steps) = entry.at("/unmapped/loopgate/steps_us").and_then(Value::as_object) {
         let mut steps: Vec<(&String, &Value)> = steps.iter().collect();
         steps.sort_by_key(|(step, _)| STEPS.iter().position(|known| known == step).unwrap_or(STEPS.len()));
         let steps: Vec<String> = steps.iter().map(|(step, us)| format!("{step} {us} us")).collect();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::adapters::journal::{Journal, Settings, SigningKey, generate_signing_key};
 use crate::domain::audit::record::{Answered, Execution, Opened, Record, Stage};
+use crate::domain::identity::forge::{principal, tenant};
 use crate::domain::refusal::{Code, Refusal};
 
 struct Scene {
@@ -44,6 +45,7 @@ impl Scene {
     fn new() -> Self {
         let scene = Self::empty();
         let mut executed = request(1, "loopiq_get_release");
+        executed.keyed("key-1", Some("x1"));
         let intent = executed.stage(Stage::Intent, 1_010);
         let record_ids = vec!["rel-1".to_owned()];
         executed.answered(Answered {
@@ -349,6 +351,66 @@ fn an_action_is_told_by_any_of_its_ids() {
         out.contains("req-1") && out.contains("req-2") && out.contains("because  policy_denied: not for `viewer`"),
         "{out}"
     );
+    assert_eq!(scene.show("rel-1").1, scene.show("req-1").1, "the write that made the record");
     assert_eq!(scene.show("req-9").0, 1);
     assert_eq!(scene.show("gateway-1/9/9").0, 1);
+}
+
+/// One approved write: asked for, voted on by somebody else, carried out, answered again.
+#[test]
+fn one_action_is_told_whole_over_all_its_requests_and_in_their_order() {
+    let scene = Scene::empty();
+    let of = |n: i64, user: &str, approval: Option<&str>, execution: Option<&str>| {
+        let mut record = request(n, "loopiq_create_remediation_work_package");
+        record.caller(&principal("i", user, "org_gcn"), Some(&tenant("org_gcn")));
+        record.keyed(if user == "otto" { "" } else { "k" }, execution);
+        if let Some(approval) = approval {
+            record.approved_by(approval);
+        }
+        record
+    };
+    let done = |mut record: Record, at: i64, replayed: bool| {
+        record.answered(Answered {
+            execution: Execution::Executed,
+            backend_status: Some(201),
+            bytes: 9,
+            record_ids: vec!["WP-1".to_owned()],
+            replayed,
+        });
+        record.stage(Stage::Outcome, at)
+    };
+    let mut voting = of(2, "otto", Some("apr_1"), None);
+    scene.boot(vec![
+        of(1, "ada", Some("apr_1"), None).stage(Stage::Approval("requested"), 1_001),
+        voting.stage(Stage::Approval("vote"), 2_001),
+        voting.stage(Stage::Approval("approved"), 2_002),
+        of(3, "ada", Some("apr_1"), Some("x1")).stage(Stage::Intent, 3_001),
+        done(of(3, "ada", Some("apr_1"), Some("x1")), 3_002, false),
+        done(of(4, "ada", None, Some("x1")), 4_001, true),
+        of(5, "ben", None, None).stage(Stage::Denied, 5_001),
+    ]);
+    let (_, whole) = scene.show("apr_1");
+    for id in ["x1", "WP-1", "req-2", "req-4", "gateway-1/1/2"] {
+        assert_eq!(scene.show(id), (0, whole.clone()), "{id}");
+    }
+    let mut last = 0;
+    for step in [
+        "who          ada in org_gcn",
+        "approval     apr_1",
+        "- ada, tools/call, request req-1",
+        "approval.requested",
+        "- otto, tools/call, request req-2",
+        "approval.vote",
+        "approval.approved",
+        "request req-3",
+        "intent",
+        "outcome  executed 201",
+        "records  WP-1",
+        "request req-4",
+        "an earlier answer given again",
+    ] {
+        let at = whole.get(last..).and_then(|rest| rest.find(step)).unwrap_or_else(|| panic!("{step}: {whole}"));
+        last += at;
+    }
+    assert!(!whole.contains("ben") && !whole.contains("req-5"), "{whole}");
 }

@@ -47,7 +47,7 @@ const PEOPLE: &[Row] = &[
 ];
 const SERVICES: &[Row] = &[("svc-pipeline", &["org_gcn"], &[], &[])];
 
-/// The two development issuers: one for people, one for services.
+/// The development issuers whose tokens are minted here: one for people, one for services.
 pub(super) struct Issuers {
     people: DevIssuer,
     services: DevIssuer,
@@ -71,6 +71,8 @@ impl Issuers {
             dev::save(&home, &issuer).map_err(|fault| fault.to_string())?;
             Ok(issuer)
         };
+        // The third signs approvals, as LoopIQ does; `loopgate token approval` asks it to.
+        open("helix")?;
         Ok(Self { people: open("people")?, services: open("services")? })
     }
 
@@ -151,6 +153,12 @@ backends:
     url: http://{backend}
 audit: {{dir: audit, writer: demo, deployment: loopgate-demo}}
 ledger: {{path: ledger.db}}
+approvals:
+  issuers:
+    - name: helix
+      issuer: https://helix.loopgate-demo.invalid
+      algorithms: [EdDSA]
+      keys: {{file: issuers/helix/{jwks}}}
 keys: {{dir: keys}}
 log: {{filter: warn}}
 ",

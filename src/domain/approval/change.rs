@@ -34,36 +34,38 @@ pub fn drift(approved: &Subject, now: &Subject) -> Result<Vec<Change>, NotCanoni
         return Ok(Vec::new());
     }
     let mut changes = Vec::new();
-    compare("", &serde_json::to_value(approved)?, &serde_json::to_value(&now)?, &mut changes);
+    compare("", Some(&serde_json::to_value(approved)?), Some(&serde_json::to_value(&now)?), &mut changes);
     // The digest of a preview changes with the preview; it is news only where nothing else shows it.
-    let shown = changes.iter().any(|change| change.field.starts_with("/preview/"));
+    let shown = changes.iter().any(|change| change.field == "/preview" || change.field.starts_with("/preview/"));
     changes.retain(|change| change.field != "/previewDigest" || !shown);
     changes.truncate(CHANGES_MAX);
     Ok(changes)
 }
 
-fn compare(at: &str, was: &Value, is: &Value, changes: &mut Vec<Change>) {
+fn compare(at: &str, was: Option<&Value>, is: Option<&Value>, changes: &mut Vec<Change>) {
+    // WHY: null and nothing stay apart: a null that is sent clears a field, one left out does not.
     if changes.len() > CHANGES_MAX || was == is {
         return;
     }
     match (was, is) {
-        (Value::Object(before), Value::Object(after)) => {
+        (Some(Value::Object(before)), Some(Value::Object(after))) => {
             let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
             names.sort_unstable();
             names.dedup();
             for name in names {
-                let at = format!("{at}/{}", pointer::escape(name));
-                let [before, after] = [before, after].map(|members| members.get(name).unwrap_or(&Value::Null));
-                compare(&at, before, after, changes);
+                compare(&format!("{at}/{}", pointer::escape(name)), before.get(name), after.get(name), changes);
             }
         }
-        (Value::Array(before), Value::Array(after)) => {
+        (Some(Value::Array(before)), Some(Value::Array(after))) => {
             for index in 0..before.len().max(after.len()) {
-                let at = format!("{at}/{index}");
-                let [before, after] = [before, after].map(|items| items.get(index).unwrap_or(&Value::Null));
-                compare(&at, before, after, changes);
+                compare(&format!("{at}/{index}"), before.get(index), after.get(index), changes);
             }
         }
-        _ => changes.push(Change { field: at.to_owned(), was: was.clone(), is: is.clone() }),
+        // WHY: 1 and 1.0 are unequal here and have one canonical form.
+        (Some(Value::Number(before)), Some(Value::Number(after))) if before.as_f64() == after.as_f64() => {}
+        _ => {
+            let [was, is] = [was, is].map(|value| value.cloned().unwrap_or_default());
+            changes.push(Change { field: at.to_owned(), was, is });
+        }
     }
 }

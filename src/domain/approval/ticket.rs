@@ -156,7 +156,7 @@ impl VoteFault {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ticket {
-    /// Approval id, `apr_…`.
+    /// Approval id: `apr_…`, or `ext_…` where LoopIQ issued the approval itself.
     pub id: String,
     /// What is to be approved.
     pub subject: Subject,

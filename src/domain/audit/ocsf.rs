@@ -197,7 +197,7 @@ fn api(record: &Record) -> Value {
     let mut api = json!({ "operation": operation });
     if !record.opened.request_id.is_empty() {
         let mut request = json!({ "uid": record.opened.request_id });
-        if let Some(what) = &record.what {
+        if let Some(what) = record.what.as_ref().filter(|what| !what.arguments.is_null()) {
             put(&mut request, "data", json!({ "arguments": what.arguments }));
         }
         put(&mut api, "request", request);
@@ -263,6 +263,7 @@ fn status(record: &Record) -> (u64, &'static str) {
             | Stage::Recovered
             | Stage::Heartbeat
             | Stage::Approval(_)
+            | Stage::Write(_)
             | Stage::Policy(_)
             | Stage::Config(_),
             Some(Execution::Executed | Execution::Previewed) | None,

@@ -73,6 +73,10 @@ pub(super) struct RefusalLine {
 }
 
 impl RefusalLine {
+    pub(super) fn plain(code: &str, detail: &str) -> Self {
+        Self { code: code.to_owned(), reasons: Vec::new(), detail: bounded(detail), status: None, rpc_code: None }
+    }
+
     pub(super) fn of(no: &No) -> Self {
         match no {
             No::Challenge(challenge) => RefusalLine {

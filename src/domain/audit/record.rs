@@ -17,7 +17,7 @@ use crate::domain::audit::parts::{DecisionLine, Known, RefusalLine, What, Who};
 use crate::domain::audit::redaction::Secrets;
 use crate::domain::audit::{ocsf, redaction};
 use crate::domain::catalog::{Answerer, Tool};
-use crate::domain::identity::{Principal, Tenant};
+use crate::domain::identity::{AuthMethod, Principal, Tenant};
 use crate::domain::mcp::Era;
 use crate::domain::pdp::{Input, Obligation, Outcome};
 use crate::domain::refusal::{No, Reason};
@@ -42,6 +42,8 @@ pub enum Stage {
     Heartbeat,
     /// `approval.<what>`.
     Approval(&'static str),
+    /// `write.<what>`: what people say of a write whose outcome nobody knows.
+    Write(&'static str),
     /// `policy.<what>`.
     Policy(&'static str),
     /// `config.<what>`.
@@ -58,6 +60,7 @@ impl std::fmt::Display for Stage {
             Self::Recovered => f.write_str("recovered"),
             Self::Heartbeat => f.write_str("heartbeat"),
             Self::Approval(what) => write!(f, "approval.{what}"),
+            Self::Write(what) => write!(f, "write.{what}"),
             Self::Policy(what) => write!(f, "policy.{what}"),
             Self::Config(what) => write!(f, "config.{what}"),
         }
@@ -244,6 +247,11 @@ impl Record {
         cut(parent_span_id).clone_into(&mut self.opened.parent_span_id);
     }
 
+    /// More credentials came with the request than its `Authorization`.
+    pub fn keep_out(&mut self, credentials: impl IntoIterator<Item = String>) {
+        self.opened.secrets = std::mem::take(&mut self.opened.secrets).and(credentials);
+    }
+
     /// Who calls, and for which tenant once that is known.
     pub fn caller(&mut self, principal: &Principal, tenant: Option<&Tenant>) {
         self.who = Some(Who {
@@ -253,6 +261,22 @@ impl Record {
             method: principal.method,
             client: principal.client.clone().filter(|client| !client.is_empty()),
         });
+    }
+
+    /// The gateway itself acts, for someone who asked before.
+    pub fn on_behalf(&mut self, issuer: &str, user: &str, tenant: &str, method: AuthMethod, client: &str) {
+        self.who = Some(Who {
+            user: user.to_owned(),
+            tenant: Some(tenant.to_owned()),
+            issuer: issuer.to_owned(),
+            method,
+            client: Some(client.to_owned()).filter(|client| !client.is_empty()),
+        });
+    }
+
+    /// What happened, in a sentence.
+    pub fn said(&mut self, message: &str) {
+        message.clone_into(&mut self.message);
     }
 
     /// The workflow and chain that the client names.
@@ -296,6 +320,16 @@ impl Record {
             arguments,
             dropped,
         });
+    }
+
+    /// A tool that is spoken of and not called: in a vote, in an opinion about a write.
+    pub fn concerns(&mut self, tool: &str) {
+        self.what = Some(What { tool: cut(tool), via: None, known: None, arguments: Value::Null, dropped: Vec::new() });
+    }
+
+    /// What happened, in words of its own; without them the record makes its own of what it knows.
+    pub fn says(&mut self, message: impl Into<String>) {
+        self.message = message.into();
     }
 
     /// Whether only a preview is asked for.
@@ -354,6 +388,11 @@ impl Record {
     /// Why the answer is no.
     pub fn refused(&mut self, no: &No) {
         self.refusal = Some(RefusalLine::of(no));
+    }
+
+    /// Why the answer is no, where it is none of those that MCP clients get.
+    pub fn declined(&mut self, code: &str, why: &str) {
+        self.refusal = Some(RefusalLine::plain(code, why));
     }
 
     /// What came back.

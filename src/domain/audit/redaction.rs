@@ -20,6 +20,7 @@ const SECRET_BYTES_MIN: usize = 8;
 const CREDENTIAL_NAMES: &[&str] = &[
     "accesstoken",
     "apikey",
+    "approvaltoken",
     "assertion",
     "authorization",
     "authtoken",
@@ -57,8 +58,16 @@ impl Secrets {
     /// The credentials to look for; what is too short to be one is left out.
     #[must_use]
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
-        let mut kept: Vec<String> = secrets
+        Self::default().and(secrets)
+    }
+
+    /// These and more.
+    #[must_use]
+    pub fn and(self, more: impl IntoIterator<Item = String>) -> Self {
+        let mut kept: Vec<String> = self
+            .0
             .into_iter()
+            .chain(more)
             .map(|secret| secret.trim().to_owned())
             .filter(|secret| secret.len() >= SECRET_BYTES_MIN)
             .collect();

@@ -129,6 +129,8 @@ fn tool(raw: &RawTool, default_backend: &str, faults: &mut Faults<'_>) -> Option
             output,
             offered: input,
             template,
+            version: question(raw.etag.as_deref()),
+            lookup: question(raw.lookup.as_deref()),
             shadows: Vec::new(),
             tenant_fields,
             record_ids,
@@ -292,6 +294,11 @@ fn asking(raw: &RawTool, template: &Template, query: &[String], body: &[String],
     if raw.lookup.as_ref().is_some_and(|text| !text.contains("{key}")) {
         faults.at("lookup", "it asks for no execution", "put `{key}` where the execution's key goes");
     }
+}
+
+/// `GET /path/{var}` taken apart; [`asking`] has told what is wrong with one that cannot be.
+fn question(text: Option<&str>) -> Option<Template> {
+    Template::parse(text?.strip_prefix("GET ")?).ok()
 }
 
 fn timeout(raw: &RawTool, faults: &mut Faults<'_>) -> Duration {

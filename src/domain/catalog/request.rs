@@ -54,6 +54,22 @@ pub(super) fn build(tool: &Tool, arguments: &Map<String, Value>, dry_run: bool) 
     })
 }
 
+/// Builds a GET that asks the tool's backend about a record or an execution.
+pub(super) fn question(
+    tool: &Tool,
+    template: Option<&Template>,
+    values: &Map<String, Value>,
+) -> Result<Option<RouteRequest>, Refusal> {
+    let (Some(route), Some(template)) = (tool.route(), template) else { return Ok(None) };
+    Ok(Some(RouteRequest {
+        backend: route.backend.clone(),
+        method: "GET".to_owned(),
+        path_and_query: filled(template, values)?,
+        body: None,
+        timeout: route.timeout,
+    }))
+}
+
 /// INVARIANT: a call judged as a dry run is sent as one or not at all; a read has nothing to try out.
 fn dry_run_flag(tool: &Tool, dry_run: bool) -> Result<Option<&DryRun>, Refusal> {
     match (&tool.dry_run, dry_run) {
@@ -87,14 +103,7 @@ fn placed(route: &Route, template: &Template, arguments: &Map<String, Value>) ->
 }
 
 fn path(tool: &Tool, template: &Template, arguments: &Map<String, Value>) -> Result<String, Refusal> {
-    let mut path = String::new();
-    for segment in &template.segments {
-        path.push('/');
-        match segment {
-            Segment::Literal(literal) => path.push_str(literal),
-            Segment::Variable(name) => path.push_str(&variable(name, arguments.get(name))?),
-        }
-    }
+    let path = filled(template, arguments)?;
     let is = |(name, value): (&String, &String)| arguments.get(name).and_then(Value::as_str) == Some(value);
     match tool.compiled.shadows.iter().find(|shadow| shadow.iter().all(is)) {
         Some(shadow) => Err(invalid(
@@ -110,6 +119,18 @@ fn path(tool: &Tool, template: &Template, arguments: &Map<String, Value>) -> Res
         )),
         None => Ok(path),
     }
+}
+
+fn filled(template: &Template, values: &Map<String, Value>) -> Result<String, Refusal> {
+    let mut path = String::new();
+    for segment in &template.segments {
+        path.push('/');
+        match segment {
+            Segment::Literal(literal) => path.push_str(literal),
+            Segment::Variable(name) => path.push_str(&variable(name, values.get(name))?),
+        }
+    }
+    Ok(path)
 }
 
 fn variable(name: &str, value: Option<&Value>) -> Result<String, Refusal> {

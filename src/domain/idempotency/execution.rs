@@ -5,10 +5,13 @@
 //! executed or failed stays so. Never reads a clock: the ledger's own moment is an argument.
 //! Called by `adapters::ledger` (inside its transactions) and `pep`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Supplier;
+use crate::domain::catalog::RouteRequest;
 use crate::domain::pdp::Input;
 
 /// Where a write stands.
@@ -128,6 +131,31 @@ pub struct Kept {
     pub body: Option<Vec<u8>>,
     /// How it became known.
     pub by: KnownBy,
+}
+
+/// Media type of what is known of a write whose own answer was lost.
+pub const FROM_BOOKS: &str = "application/vnd.loopgate.outcome+json";
+
+impl Kept {
+    /// Whether this is what people or the backend's books say, and not the answer itself.
+    #[must_use]
+    pub fn is_of_books(&self) -> bool {
+        self.content_type.as_deref() == Some(FROM_BOOKS)
+    }
+}
+
+impl Sending {
+    /// The request as the catalog builds it.
+    #[must_use]
+    pub fn again(&self) -> RouteRequest {
+        RouteRequest {
+            backend: self.backend.clone(),
+            method: self.method.clone(),
+            path_and_query: self.path_and_query.clone(),
+            body: self.body.clone().map(String::into_bytes),
+            timeout: Duration::from_millis(self.timeout_ms),
+        }
+    }
 }
 
 /// How an outcome became known.
@@ -364,7 +392,7 @@ impl Execution {
     }
 
     /// A person says what became of an unknown write. It counts once a second person says the same.
-    pub fn resolved(self, opinion: Opinion) -> Result<Self, ResolveFault> {
+    pub fn resolved(self, mut opinion: Opinion) -> Result<Self, ResolveFault> {
         if self.state != State::Unknown {
             return Err(ResolveFault::Known);
         }
@@ -376,6 +404,9 @@ impl Execution {
         }
         if self.opinions.iter().any(|said| said.user == opinion.user) {
             return Err(ResolveFault::Twice);
+        }
+        if !opinion.happened {
+            opinion.record_ids.clear(); // what did not happen made no records
         }
         let first = self.opinions.first().cloned();
         let mut execution = self;
@@ -398,7 +429,7 @@ impl Execution {
                 execution.note.clear();
                 execution.kept = Some(Kept {
                     status: if happened { 200 } else { 409 },
-                    content_type: Some("application/json".to_owned()),
+                    content_type: Some(FROM_BOOKS.to_owned()),
                     body: Some(body.to_string().into_bytes()),
                     by: KnownBy::People,
                 });
@@ -441,3 +472,6 @@ impl ResolveFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::domain::canonical::NotCanonical;
 use crate::domain::identity::AuthMethod;
-use crate::domain::identity::issuer::{Alg, IssuerSettings};
+use crate::domain::identity::approval_token::action_digest;
+use crate::domain::identity::issuer::{APPROVAL_TYP, Alg, IssuerSettings};
 use crate::domain::identity::signing::SigningKey;
 
 /// Whom a development token names.
@@ -31,6 +33,25 @@ pub struct DevClaims {
     pub scopes: Vec<String>,
     /// `client_id`.
     pub client: Option<String>,
+}
+
+/// What a development approval is for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DevApproval {
+    /// `aud`: the name of the one ledger.
+    pub ledger: String,
+    /// `tid`.
+    pub tenant: String,
+    /// `sub`: who may use it.
+    pub user: String,
+    /// The tool.
+    pub tool: String,
+    /// Its arguments; with the tool they make `psh`.
+    pub arguments: Map<String, Value>,
+    /// `jti`.
+    pub id: String,
+    /// Who agreed, with their roles.
+    pub votes: Vec<(String, Vec<String>)>,
 }
 
 /// A development issuer: one key, one `iss`, one `aud`.
@@ -67,6 +88,33 @@ impl DevIssuer {
             members.retain(|_, value| !value.is_null());
         }
         self.key.sign_jwt("at+jwt", &body)
+    }
+
+    /// An approval, good from `now` for `ttl_s` seconds.
+    pub fn approve(&self, approval: &DevApproval, now: i64, ttl_s: i64) -> Result<String, NotCanonical> {
+        let votes: Vec<Value> =
+            approval.votes.iter().map(|(user, roles)| json!({"user": user, "roles": roles})).collect();
+        let body = json!({
+            "iss": self.issuer,
+            "aud": approval.ledger,
+            "tid": approval.tenant,
+            "sub": approval.user,
+            "jti": approval.id,
+            "psh": action_digest(&approval.tenant, &approval.user, &approval.tool, &approval.arguments)?,
+            "votes": votes,
+            "nbf": now,
+            "iat": now,
+            "exp": now.saturating_add(ttl_s),
+        });
+        Ok(self.key.sign_jwt(APPROVAL_TYP, &body))
+    }
+
+    /// The settings under which a gateway accepts its approvals.
+    #[must_use]
+    pub fn approval_settings(&self, name: &str) -> IssuerSettings {
+        let mut settings = IssuerSettings::of_approvals(name, &*self.issuer);
+        settings.algs = vec![Alg::EdDsa];
+        settings
     }
 
     /// Its public keys, as a JWKS file.

@@ -35,7 +35,7 @@ pub enum AuthFault {
     #[error("the token's `alg` is not allowed here")]
     AlgNotAllowed,
     /// `typ` names another kind of token.
-    #[error("the token is not an access token")]
+    #[error("the token is of another kind than is wanted here")]
     Typ,
     /// `crit` asks for something that is not understood.
     #[error("the token has critical header members")]

@@ -110,6 +110,11 @@ pub const LEEWAY_S: i64 = 60;
 /// Longest token unless told otherwise: larger ones do not fit the header limits of common proxies.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
+/// `typ` of an approval, byte for byte.
+pub const APPROVAL_TYP: &str = "approval+jwt";
+/// Longest life of an approval: nobody can take one back that no ledger has seen yet.
+pub const APPROVAL_LIFETIME_MAX_S: i64 = 15 * 60;
+
 impl IssuerSettings {
     /// Settings with the defaults: asymmetric algorithms, 60 s leeway, 8 KiB.
     #[must_use]
@@ -129,6 +134,18 @@ impl IssuerSettings {
         }
     }
 
+    /// Settings of an issuer of approvals: nothing else of its is accepted, and its tokens live for minutes.
+    #[must_use]
+    pub fn of_approvals(name: impl Into<String>, issuer: impl Into<String>) -> Self {
+        Self {
+            kind: AuthMethod::Loopiq,
+            audiences: Vec::new(),
+            require_typ: Some(APPROVAL_TYP.to_owned()),
+            lifetime_max_s: Some(APPROVAL_LIFETIME_MAX_S),
+            ..Self::new(name, issuer, "")
+        }
+    }
+
     /// What is wrong with these settings, as (field, what and remedy); all of it at once.
     #[must_use]
     pub fn faults(&self) -> Vec<(&'static str, String)> {
@@ -140,8 +157,10 @@ impl IssuerSettings {
         };
         fault(self.name.is_empty(), "name", "is empty; name the issuer");
         fault(self.issuer.is_empty(), "issuer", "is empty; give the exact `iss` of its tokens");
+        // WHY: an approval names its ledger, and that has its name from the ledger, not from the settings.
+        let aimed_elsewhere = self.require_typ.as_deref() == Some(APPROVAL_TYP);
         fault(
-            self.audiences.is_empty() || self.audiences.iter().any(String::is_empty),
+            !aimed_elsewhere && (self.audiences.is_empty() || self.audiences.iter().any(String::is_empty)),
             "audiences",
             "names no audience; give the gateway's own resource URL, else tokens made for others would do",
         );

@@ -4,7 +4,7 @@
 //! of issuer and key that choose what to verify it with; only a configured issuer's own algorithm
 //! and key count; every standard claim is checked; a claim of the wrong type is refused, never
 //! converted. Never reads a clock, fetches a key or remembers a token.
-//! Called by `adapters::keys`; [`credentials`] by `pep`.
+//! Called by `adapters::keys`; [`credentials`] by `pep`; its parts by the rooms of other kinds of token.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +57,27 @@ pub(super) fn verified<'i>(
     issuers: &'i [Issuer],
     now: i64,
 ) -> Result<(&'i Issuer, Map<String, Value>), AuthFault> {
+    let (issuer, claims) = signed(bearer, issuers, Kind::AsConfigured)?;
+    check_audience(&claims, &issuer.settings)?;
+    check_times(&claims, &issuer.settings, now)?;
+    Ok((issuer, claims))
+}
+
+/// What kind of token is wanted; a token of another kind is refused however well it is signed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// What the issuer's settings say, which is an access token unless they name another `typ`.
+    AsConfigured,
+    /// Exactly this `typ`, byte for byte.
+    Typ(&'static str),
+}
+
+/// The issuer of a token and its claims, the signature checked. Audience and times are the caller's to check.
+pub(super) fn signed<'i>(
+    bearer: &str,
+    issuers: &'i [Issuer],
+    kind: Kind,
+) -> Result<(&'i Issuer, Map<String, Value>), AuthFault> {
     let max = issuers.iter().map(|issuer| issuer.settings.token_bytes_max).max().unwrap_or(0);
     if bearer.len() > max {
         return Err(AuthFault::TooLarge { max });
@@ -69,7 +90,11 @@ pub(super) fn verified<'i>(
     if bearer.len() > settings.token_bytes_max {
         return Err(AuthFault::TooLarge { max: settings.token_bytes_max });
     }
-    check_typ(&token, settings)?;
+    match kind {
+        Kind::AsConfigured => check_typ(&token, settings)?,
+        Kind::Typ(typ) if token.typ.as_deref() == Some(typ) => {}
+        Kind::Typ(_) => return Err(AuthFault::Typ),
+    }
     if !settings.algs.contains(&token.alg) {
         return Err(AuthFault::AlgNotAllowed);
     }
@@ -80,8 +105,6 @@ pub(super) fn verified<'i>(
         Check::NoSuchKey => return Err(AuthFault::UnknownKid { issuer: settings.name.clone() }),
         Check::OtherAlg => return Err(AuthFault::AlgNotAllowed),
     }
-    check_audience(&token.claims, settings)?;
-    check_times(&token.claims, settings, now)?;
     Ok((issuer, token.claims))
 }
 
@@ -193,7 +216,8 @@ fn check_audience(claims: &Map<String, Value>, settings: &IssuerSettings) -> Res
     if meant { Ok(()) } else { Err(AuthFault::WrongAudience) }
 }
 
-fn check_times(claims: &Map<String, Value>, settings: &IssuerSettings, now: i64) -> Result<(), AuthFault> {
+/// Whether the token lives now, within the leeway, and no longer than its issuer's tokens may.
+pub(super) fn check_times(claims: &Map<String, Value>, settings: &IssuerSettings, now: i64) -> Result<(), AuthFault> {
     let exp = seconds(claims, "exp")?.ok_or(AuthFault::MissingClaim("exp"))?;
     let (nbf, iat) = (seconds(claims, "nbf")?, seconds(claims, "iat")?);
     if let Some(max) = settings.lifetime_max_s {
@@ -213,7 +237,7 @@ fn check_times(claims: &Map<String, Value>, settings: &IssuerSettings, now: i64)
 }
 
 /// A time claim: a whole number of seconds, not before 1970.
-fn seconds(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<i64>, AuthFault> {
+pub(super) fn seconds(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<i64>, AuthFault> {
     match claims.get(claim) {
         None => Ok(None),
         Some(value) => value.as_i64().filter(|s| *s >= 0).map(Some).ok_or(AuthFault::BadClaim(claim)),
@@ -222,10 +246,7 @@ fn seconds(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<i6
 
 fn principal(settings: &IssuerSettings, claims: &Map<String, Value>) -> Result<Principal, AuthFault> {
     let map = &settings.claims;
-    let user = text(claim(claims, &map.user), "user")?.ok_or(AuthFault::MissingClaim("user"))?;
-    if user.trim() != user || user.chars().any(is_unseen) {
-        return Err(AuthFault::BadClaim("user"));
-    }
+    let user = user(claim(claims, &map.user), "user")?;
     let tenants = tenants(claim(claims, &map.tenants))?;
     if !settings.tenants_allowed.is_empty() && !tenants.iter().all(|tenant| settings.tenants_allowed.contains(tenant)) {
         return Err(AuthFault::TenantNotAllowed { issuer: settings.name.clone() });
@@ -297,7 +318,14 @@ fn is_unseen(c: char) -> bool {
     )
 }
 
-fn text(value: Option<&Value>, field: &'static str) -> Result<Option<String>, AuthFault> {
+/// A user as an issuer names them; nothing in the name may hide.
+pub(super) fn user(value: Option<&Value>, field: &'static str) -> Result<String, AuthFault> {
+    let user = text(value, field)?.ok_or(AuthFault::MissingClaim(field))?;
+    if user.trim() == user && !user.chars().any(is_unseen) { Ok(user) } else { Err(AuthFault::BadClaim(field)) }
+}
+
+/// A name of any kind.
+pub(super) fn text(value: Option<&Value>, field: &'static str) -> Result<Option<String>, AuthFault> {
     match value {
         None => Ok(None),
         Some(Value::String(text)) if is_name(text) => Ok(Some(text.clone())),
@@ -306,7 +334,7 @@ fn text(value: Option<&Value>, field: &'static str) -> Result<Option<String>, Au
 }
 
 /// An array of names, each once, in the token's order.
-fn names(value: Option<&Value>, field: &'static str) -> Result<Vec<String>, AuthFault> {
+pub(super) fn names(value: Option<&Value>, field: &'static str) -> Result<Vec<String>, AuthFault> {
     let items = match value {
         None => return Ok(Vec::new()),
         Some(Value::Array(items)) => items,

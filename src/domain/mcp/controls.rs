@@ -2,8 +2,13 @@
 //!
 //! Promises: `dryRun`, `approvalId` and `idempotencyKey` are taken out of the arguments before
 //! anyone validates or judges them; the same value said twice is fine, two values are refused;
-//! whatever leaves here may stand in a header. Never decides what a value means. Called by `pep`.
+//! whatever leaves here may stand in a header. A token is never taken from the arguments, which are
+//! written down and sent on, and never shows in `Debug`. Never decides what a value means. Called by `pep`.
 
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use crate::domain::mcp::trace::TraceContext;
@@ -16,6 +21,10 @@ const KEY_BYTES_MAX: usize = 255;
 const NAME_BYTES_MAX: usize = 200;
 /// Longest tool-call chain.
 const CHAIN_LINKS_MAX: usize = 64;
+/// Longest approval that LoopIQ signed, in bytes: as long as a bearer token may be.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Where an approval that LoopIQ signed may stand: `_meta["com.loopiq/…"]` and a header.
+const APPROVAL_TOKEN: (&str, &str) = ("approvalToken", "x-loopiq-approval-token");
 
 /// What steers one call.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,6 +33,8 @@ pub struct Controls {
     pub dry_run: bool,
     /// The approval that the caller wants to use.
     pub approval_id: Option<String>,
+    /// An approval that LoopIQ itself issued.
+    pub approval_token: Option<ApprovalToken>,
     /// The key under which a write happens once: 1 to 255 visible ASCII characters.
     pub idempotency_key: Option<String>,
     /// The workflow that the call is part of.
@@ -40,6 +51,36 @@ pub struct Controls {
     pub progress_token: Option<RequestId>,
 }
 
+/// An approval that LoopIQ signed, unchecked: whoever has it may try to use it, so it is kept like a credential.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApprovalToken(String);
+
+impl ApprovalToken {
+    /// The token, for the one who checks it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApprovalToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApprovalToken(***)")
+    }
+}
+
+/// Every token that was sent where [`Controls::approval_token`] is looked for: none may be written down.
+///
+/// WHY only what has the form of one: what is named here is left out of the record wherever it
+/// stands, and a caller who names a tool or a user would take that out of their own record.
+#[must_use]
+pub fn credentials(meta: &Map<String, Value>, head: &Head) -> Vec<String> {
+    let (name, header) = APPROVAL_TOKEN;
+    let said = meta.get(&format!("com.loopiq/{name}")).and_then(Value::as_str);
+    let all = said.into_iter().chain(head.all(header)).map(str::trim);
+    all.filter(|token| is_compact_jws(token)).map(str::to_owned).collect()
+}
+
 /// Takes the control values out of `arguments` and reads the rest from `_meta` and the headers.
 pub fn controls(
     meta: &Map<String, Value>,
@@ -49,6 +90,7 @@ pub fn controls(
     let mut from = Sources { meta, head, arguments };
     let dry_run = from.flag("dryRun")?;
     let approval_id = from.text("approvalId", None, &KEY)?;
+    let approval_token = from.outside(APPROVAL_TOKEN.0, Some(APPROVAL_TOKEN.1), &TOKEN)?.map(ApprovalToken);
     let idempotency_key = from.text("idempotencyKey", Some("idempotency-key"), &KEY)?;
     let of_meta = |name: &str| meta.get(name).and_then(Value::as_str);
     let in_meta = of_meta("traceparent").and_then(|parent| TraceContext::read(parent, of_meta("tracestate")));
@@ -57,10 +99,11 @@ pub fn controls(
     Ok(Controls {
         dry_run,
         approval_id,
+        approval_token,
         idempotency_key,
-        workflow: from.outside("workflow", Some("x-loopiq-workflow"))?,
+        workflow: from.outside("workflow", Some("x-loopiq-workflow"), &NAME)?,
         chain: chain(meta)?,
-        tenant_meta: from.outside("tenant", None)?,
+        tenant_meta: from.outside("tenant", None, &NAME)?,
         trace: in_meta.or(in_header),
         trace_of_header,
         progress_token: progress_token(meta)?,
@@ -74,6 +117,7 @@ struct Grammar {
 }
 
 const KEY: Grammar = Grammar { fits: is_key, words: "must be 1 to 255 visible ASCII characters without spaces" };
+const TOKEN: Grammar = Grammar { fits: is_compact_jws, words: "must be one compact JWS of at most 8 KiB" };
 const NAME: Grammar = Grammar { fits: is_name, words: "must be 1 to 200 printable ASCII characters" };
 
 /// Where one value may be said.
@@ -108,10 +152,10 @@ impl Sources<'_> {
     }
 
     /// A value that is never an argument, because a tool may have an argument of that name.
-    fn outside(&self, name: &str, header: Option<&str>) -> Result<Option<String>, Refusal> {
+    fn outside(&self, name: &str, header: Option<&str>, grammar: &Grammar) -> Result<Option<String>, Refusal> {
         let said = self.of_meta(name).map(|value| text_of(name, value)).transpose()?;
         let headers = header.into_iter().flat_map(|header| self.head.all(header)).map(str::trim);
-        one_value(name, said.into_iter().chain(headers), &NAME)
+        one_value(name, said.into_iter().chain(headers), grammar)
     }
 }
 
@@ -185,6 +229,21 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
 }
 
+/// Three parts in base64url, the first of them an object; whether it holds is told by whoever checks it.
+fn is_compact_jws(text: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let is_object =
+        |part: &str| URL_SAFE_NO_PAD.decode(part).is_ok_and(|json| json.trim_ascii_start().starts_with(b"{"));
+    let mut parts = text.split('.');
+    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    text.len() <= TOKEN_BYTES_MAX && [header, payload, signature].into_iter().all(is_part) && is_object(header)
+}
+
 fn refuse(name: &str, must: &str) -> Refusal {
     let message = format!("`{name}` {must}");
     let next = format!("correct `{name}` and call again");
@@ -228,6 +287,69 @@ mod tests {
         assert!(controls.dry_run);
         assert_eq!(controls.approval_id.as_deref(), Some("apr_1"));
         assert_eq!(controls.idempotency_key.as_deref(), Some("k-1"));
+    }
+
+    const TOKEN: &str = "eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiJhIn0.c2lnbmF0dXJl";
+    const OTHER: &str = "eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiJiIn0.c2lnbmF0dXJl";
+    const TOKEN_HEADER: &str = "x-loopiq-approval-token";
+
+    #[test]
+    fn a_signed_approval_comes_from_meta_or_its_header_and_never_from_the_arguments() {
+        let in_meta = json!({"com.loopiq/approvalToken": TOKEN});
+        for (meta, headers) in [
+            (in_meta.clone(), vec![]),
+            (json!({}), vec![(TOKEN_HEADER, TOKEN)]),
+            (in_meta.clone(), vec![(TOKEN_HEADER, TOKEN), (TOKEN_HEADER, TOKEN)]),
+        ] {
+            let (controls, _) = read(meta, &headers, json!({})).unwrap();
+            assert_eq!(controls.approval_token.as_ref().unwrap().as_str(), TOKEN);
+            assert!(!format!("{controls:?}").contains("eyJ"), "a token never shows");
+        }
+        let (controls, left) = read(json!({}), &[], json!({"approvalToken": TOKEN})).unwrap();
+        assert_eq!(controls.approval_token, None);
+        assert_eq!(left, json!({"approvalToken": TOKEN}), "which the tool's schema refuses");
+        let others: [(&str, &str); 2] = [(TOKEN_HEADER, OTHER), (TOKEN_HEADER, "")];
+        for other in others {
+            assert!(read(in_meta.clone(), &[other], json!({})).is_err(), "{other:?}");
+        }
+        assert!(read(json!({}), &[(TOKEN_HEADER, TOKEN), (TOKEN_HEADER, OTHER)], json!({})).is_err());
+    }
+
+    #[test]
+    fn what_has_not_the_form_of_a_token_is_refused_without_being_repeated() {
+        let parts: Vec<&str> = TOKEN.split('.').collect();
+        let [header, payload, signature] = parts.as_slice() else { unreachable!("a token has three parts") };
+        let long = format!("{header}.{}.{signature}", "p".repeat(TOKEN_BYTES_MAX));
+        for bad in [
+            json!(""),
+            json!(7),
+            json!([TOKEN]),
+            json!({"token": TOKEN}),
+            json!("loopiq_create_work_item"),
+            json!("a.b.c"),
+            json!(format!("{header}.{payload}")),
+            json!(format!("{header}..{signature}")),
+            json!(format!("{TOKEN}.{signature}")),
+            json!(format!("{TOKEN}=")),
+            json!(format!("{header}.{payload}.{signature}\u{e9}")),
+            json!(format!("{header} .{payload}.{signature}")),
+            json!(format!("Bearer {TOKEN}")),
+            json!(long),
+        ] {
+            let refusal = read(json!({"com.loopiq/approvalToken": bad}), &[], json!({})).unwrap_err();
+            assert_eq!(refusal.code, Code::InvalidArguments, "{bad}");
+            let words = format!("{refusal:?}");
+            assert!(words.contains("approvalToken") && !words.contains(payload), "{words}");
+        }
+    }
+
+    #[test]
+    fn only_tokens_are_kept_out_of_the_record_so_that_nobody_hides_what_they_did() {
+        let meta = object(json!({"com.loopiq/approvalToken": TOKEN}));
+        let headers = [(TOKEN_HEADER, OTHER), (TOKEN_HEADER, "loopiq_create_work_item"), (TOKEN_HEADER, "a.b.c")];
+        assert_eq!(credentials(&meta, &head(&headers)), [TOKEN, OTHER]);
+        let meta = object(json!({"com.loopiq/approvalToken": {"of": "ada"}}));
+        assert!(credentials(&meta, &head(&[(TOKEN_HEADER, "ada")])).is_empty());
     }
 
     #[test]

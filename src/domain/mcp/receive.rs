@@ -12,17 +12,18 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::canonical::{Flaw, Limits, parse};
 use crate::domain::mcp::headers;
+use crate::domain::mcp::input;
 use crate::domain::mcp::{Ask, Era, Head, MODERN, Message, Notification, Request, RequestId, ToolCall};
 use crate::domain::refusal::Fault;
 
 const PARSE_ERROR: i64 = -32700;
 const INVALID_REQUEST: i64 = -32600;
 const METHOD_NOT_FOUND: i64 = -32601;
-const INVALID_PARAMS: i64 = -32602;
+pub(super) const INVALID_PARAMS: i64 = -32602;
 const UNSUPPORTED_VERSION: i64 = -32022;
 
 const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES_META: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(super) const CAPABILITIES_META: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// Who may talk to this door at all; guards browsers against DNS rebinding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -243,7 +244,11 @@ fn modern(head: &Head, mut parts: Parts) -> Result<Message, Fault> {
     let ask = match parts.method.as_str() {
         "server/discover" => Ask::Discover,
         "tools/list" => list_tools(&parts.params)?,
-        "tools/call" => call_tool(&mut parts.params)?,
+        "tools/call" => {
+            let mut call = call_tool(&mut parts.params)?;
+            input::read(&mut parts.params, &mut call)?;
+            Ask::CallTool(call)
+        }
         method => return Err(unknown_method(404, method)),
     };
     Ok(Message::Request(Request { era: Era::Modern, id, ask, meta: meta(&mut parts.params)? }))
@@ -263,7 +268,7 @@ fn legacy(head: &Head, mut parts: Parts) -> Result<Message, Fault> {
     let ask = match parts.method.as_str() {
         "ping" => Ask::Ping,
         "tools/list" => list_tools(&parts.params)?,
-        "tools/call" => call_tool(&mut parts.params)?,
+        "tools/call" => Ask::CallTool(call_tool(&mut parts.params)?),
         method => return Err(unknown_method(200, method)),
     };
     Ok(Message::Request(Request { era, id, ask, meta: meta(&mut parts.params)? }))
@@ -305,7 +310,7 @@ fn list_tools(params: &Map<String, Value>) -> Result<Ask, Fault> {
     }
 }
 
-fn call_tool(params: &mut Map<String, Value>) -> Result<Ask, Fault> {
+fn call_tool(params: &mut Map<String, Value>) -> Result<ToolCall, Fault> {
     let Some(Value::String(name)) = params.remove("name") else {
         return Err(invalid_params("`name` must be a string"));
     };
@@ -314,7 +319,7 @@ fn call_tool(params: &mut Map<String, Value>) -> Result<Ask, Fault> {
         Some(Value::Object(arguments)) => arguments,
         Some(_) => return Err(invalid_params("`arguments` must be an object")),
     };
-    Ok(Ask::CallTool(ToolCall { name, arguments }))
+    Ok(ToolCall { name, arguments, ..ToolCall::default() })
 }
 
 fn meta(params: &mut Map<String, Value>) -> Result<Map<String, Value>, Fault> {

@@ -171,6 +171,23 @@ impl<'a> Reply<'a> {
         self.call(CallAnswer { text: refusal.words(), structured: None, is_error: true, meta })
     }
 
+    /// `tools/call` that waits for its client: to put `requests` to the user, or only to call again,
+    /// in either case bringing `state` back. None for revisions that do not know of it.
+    #[must_use]
+    pub fn input_required(
+        &self,
+        requests: Map<String, Value>,
+        state: &str,
+        meta: Map<String, Value>,
+    ) -> Option<Vec<u8>> {
+        let mut result = json!({"requestState": state});
+        put(&mut result, "_meta", Value::Object(meta));
+        if !requests.is_empty() {
+            put(&mut result, "inputRequests", Value::Object(requests));
+        }
+        self.era.is_modern().then(|| self.of_type("input_required", result))
+    }
+
     fn tool(&self, tool: &ToolView<'_>) -> Value {
         let mut input = tool.input.clone();
         if !self.era.is_modern() {
@@ -210,9 +227,13 @@ impl<'a> Reply<'a> {
         self.result(result)
     }
 
-    fn result(&self, mut result: Value) -> Vec<u8> {
+    fn result(&self, result: Value) -> Vec<u8> {
+        self.of_type("complete", result)
+    }
+
+    fn of_type(&self, kind: &str, mut result: Value) -> Vec<u8> {
         if self.era.is_modern() {
-            put(&mut result, "resultType", "complete".into());
+            put(&mut result, "resultType", kind.into());
             let server = json!({"name": SERVER_NAME, "version": self.version});
             match result.get_mut("_meta") {
                 Some(meta) => put(meta, SERVER_META, server),
@@ -287,6 +308,7 @@ fn bytes(message: &Value) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::domain::mcp::Ask;
+    use crate::domain::mcp::input;
     use crate::domain::refusal::{Code, Reason};
 
     const ABOUT: About<'_> = About { version: "1.2.3", instructions: "ask first" };
@@ -328,6 +350,29 @@ mod tests {
         }
         let list = sent(Era::Modern, |reply| reply.tools(&[view], None, 5));
         assert_eq!((&list["ttlMs"], &list["cacheScope"]), (&json!(5), &json!("private")));
+    }
+
+    #[test]
+    fn a_modern_client_may_be_asked_to_come_back_and_a_legacy_one_never_is() {
+        let requests = Map::from_iter([("approval".to_owned(), input::form("Go?", &json!({"type": "object"})))]);
+        let audit = Map::from_iter([(AUDIT_META.to_owned(), json!({"requestId": "q"}))]);
+        let asked = sent(Era::Modern, |reply| reply.input_required(requests.clone(), "v1.s", audit.clone()).unwrap());
+        assert_eq!(
+            asked,
+            json!({
+                "resultType": "input_required",
+                "inputRequests": {"approval": {"method": "elicitation/create", "params": {
+                    "mode": "form", "message": "Go?", "requestedSchema": {"type": "object"}}}},
+                "requestState": "v1.s",
+                "_meta": {AUDIT_META: {"requestId": "q"}, SERVER_META: {"name": "loopgate", "version": "1.2.3"}},
+            })
+        );
+        let only_state = sent(Era::Modern, |reply| reply.input_required(Map::new(), "v1.s", Map::new()).unwrap());
+        assert!(only_state.get("inputRequests").is_none() && only_state.get("ttlMs").is_none(), "{only_state}");
+        for era in Era::LEGACY {
+            let request = request(era);
+            assert!(Reply::to(&request, "1.2.3").input_required(requests.clone(), "s", Map::new()).is_none(), "{era}");
+        }
     }
 
     #[test]

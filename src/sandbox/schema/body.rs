@@ -13,7 +13,9 @@ use super::WORK_ITEM_TYPES;
 use super::body;
 use super::flag;
 use super::of;
-use super::when;
+
+/// What stands in the place of a time when LoopIQ itself is to say how old the evidence is.
+pub(in crate::sandbox) const LAST_REFRESH: &str = "last_refresh";
 
 fn named(about: &str) -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "description": about})
@@ -98,9 +100,19 @@ pub(in crate::sandbox) fn new_work_package() -> Value {
             ),
             ("evidence", some("Ids of the evidence that the package rests on.")),
             ("blockers", some("Ids of the blockers that the package clears.")),
-            ("evidenceAsOf", when("When the caller read the evidence.")),
+            ("evidenceAsOf", as_of()),
         ],
     )
+}
+
+fn as_of() -> Value {
+    json!({
+        "type": "string",
+        "maxLength": 64,
+        "anyOf": [{"format": "date-time"}, {"enum": [LAST_REFRESH]}],
+        "description": format!("When the caller read the evidence; or `{LAST_REFRESH}`: LoopIQ takes the time of the \
+            evidence graph's last refresh, and refuses when that is stale."),
+    })
 }
 
 /// Body of an agent run.

@@ -56,6 +56,18 @@ async fn a_reset_before_commit_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_fault_may_spare_the_dry_run_or_strike_nothing_else() {
+    let lab = Lab::open().await;
+    let path = packages();
+    let dry = format!("{path}?dryRun=true");
+    for (dry_run, struck, spared) in [(false, &path, &dry), (true, &dry, &path)] {
+        lab.fault(json!({"path": path, "dry_run": dry_run, "kind": "status", "status": 503})).await;
+        assert!(lab.post(spared, &[], &package()).await.status < 300, "{spared} for {dry_run}");
+        assert_eq!(lab.post(struck, &[], &package()).await.status, 503, "{struck} for {dry_run}");
+    }
+}
+
+#[tokio::test]
 async fn a_reset_is_a_reset_of_the_connection() {
     let lab = Lab::open().await;
     for kind in ["reset_before_commit", "reset_after_commit"] {

@@ -212,6 +212,7 @@ async fn a_release_without_certification_says_so() {
 async fn a_stale_graph_stays_as_it_was_until_it_is_refreshed() {
     let lab = Lab::open().await;
     let path = format!("{BACKEND}/certification/evidence-graph");
+    lab.meddle(GCN, "evidence_graph", "backend-v1.0-GCN", json!({"builtAt": "2026-01-15T09:00:00Z"})).await;
     let before = lab.get(GCN, &path).await;
     assert_eq!((&before.body["stale"], &before.body["revision"]), (&json!(true), &json!(1)));
     lab.meddle(GCN, "evidence", "ev-1007", json!({"collectedAt": null})).await;

@@ -266,6 +266,27 @@ async fn a_package_that_does_not_fit_its_release_creates_nothing() {
 }
 
 #[tokio::test]
+async fn a_package_may_leave_the_age_of_its_evidence_to_loopiq_which_refuses_a_stale_graph() {
+    let lab = Lab::open().await;
+    let graph = lab.get(GCN, &format!("{BACKEND}/certification/evidence-graph")).await;
+    let mut body = package();
+    body["evidenceAsOf"] = json!("last_refresh");
+    let preview = lab.post(&format!("{}?dryRun=true", packages()), &[], &body).await;
+    let shown = preview.body["preview"]["creates"].as_array().unwrap();
+    let shown = shown.iter().find(|change| change["kind"] == "work_package").unwrap();
+    assert_eq!(shown["record"]["evidenceAsOf"], graph.body["builtAt"], "{}", preview.body);
+    let made = lab.post(&packages(), &[], &body).await;
+    assert_eq!((made.status, &made.body["evidenceAsOf"]), (201, &graph.body["builtAt"]));
+    lab.meddle(GCN, "evidence_graph", "backend-v1.0-GCN", json!({"builtAt": "2026-01-15T09:00:00Z"})).await;
+    for query in ["", "?dryRun=true"] {
+        let late = lab.post(&format!("{}{query}", packages()), &[], &body).await;
+        assert_eq!((late.status, late.text("/error/code").as_str()), (409, "evidence_stale"), "{query}");
+        assert!(late.text("/error/message").contains("2026-01-15T09:00:00Z"), "{}", late.body);
+    }
+    assert_eq!(lab.effects().await["executions"], json!(1));
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_what_it_should_be_is_refused() {
     let lab = Lab::open().await;
     let cases = [

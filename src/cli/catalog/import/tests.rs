@@ -39,7 +39,7 @@ fn an_imported_catalog_loads_and_lints_clean() {
         let (_, catalog) = imported(LOOPIQ_31, outputs);
         assert_eq!(catalog.lint(), Vec::new());
         assert_eq!(catalog.backends(), BTreeSet::from(["desk"]));
-        assert_eq!(catalog.tools().filter(|tool| tool.route().is_none()).count(), 5, "the gateway's own tools");
+        assert_eq!(catalog.tools().filter(|tool| tool.route().is_none()).count(), 7, "the gateway's own tools");
     }
     let (_, catalog) = imported(PLAIN_30, true);
     let paths: Vec<String> = catalog.lint().into_iter().map(|fault| fault.path).collect();

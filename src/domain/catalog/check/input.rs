@@ -120,30 +120,54 @@ pub(super) fn places(
 /// The schema as clients see it: with the control arguments that mean something for this tool.
 pub(super) fn offered(tool: &Tool) -> Value {
     let mut schema = tool.input.clone();
-    let generic = tool.answerer == Answerer::Gateway(OwnTool::InvokeRoute);
+    let own = match &tool.answerer {
+        Answerer::Gateway(own) => Some(*own),
+        Answerer::Route(_) => None,
+    };
+    let generic = own == Some(OwnTool::InvokeRoute);
     let mut controls = Vec::new();
     if generic || tool.dry_run.is_some() {
         let text = "Only try it out: answers what would happen and changes nothing.";
         controls.push(("dryRun", json!({ "type": "boolean", "description": text })));
     }
-    if generic || tool.writes() {
-        let text = "Makes the write happen once: send the same key again with the same arguments to get the first answer back.";
-        controls.push((
-            "idempotencyKey",
-            json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$", "description": text }),
-        ));
+    let key = match own {
+        Some(OwnTool::InvokeRoute) => Some(KEY_WORDS),
+        Some(OwnTool::GetAction) => Some("The key of a write of yours, to ask what became of it."),
+        Some(OwnTool::ExecuteApproved) => {
+            Some("The key that was named when the approval was asked for, if there was one.")
+        }
+        _ => tool.writes().then_some(KEY_WORDS),
+    };
+    if let Some(text) = key {
+        let schema =
+            json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$", "description": text });
+        controls.push(("idempotencyKey", schema));
     }
-    if generic || (tool.writes() && tool.impact == Impact::High) {
-        let text = "The approval that a person gave for exactly this call, from an earlier `approval_required` answer.";
-        controls
-            .push(("approvalId", json!({ "type": "string", "minLength": 1, "maxLength": 128, "description": text })));
+    let approval = match own {
+        Some(OwnTool::InvokeRoute) => Some(APPROVAL_WORDS),
+        Some(OwnTool::GetAction) => Some("An approval that you asked for, to ask where it stands."),
+        Some(OwnTool::ExecuteApproved) => Some("The approval that people gave; what they approved is what runs."),
+        _ => (tool.writes() && tool.impact == Impact::High).then_some(APPROVAL_WORDS),
+    };
+    if let Some(text) = approval {
+        let schema = json!({ "type": "string", "minLength": 1, "maxLength": 128, "description": text });
+        controls.push(("approvalId", schema));
     }
-    let properties = schema.as_object_mut().map(|members| members.entry("properties").or_insert_with(|| json!({})));
-    if let Some(Value::Object(properties)) = properties {
+    let Some(members) = schema.as_object_mut() else { return schema };
+    let properties = members.entry("properties").or_insert_with(|| json!({}));
+    if let Value::Object(properties) = properties {
         properties.extend(controls.into_iter().map(|(name, control)| (name.to_owned(), control)));
+    }
+    if own == Some(OwnTool::ExecuteApproved) {
+        members.insert("required".to_owned(), json!(["approvalId"]));
     }
     schema
 }
+
+const KEY_WORDS: &str =
+    "Makes the write happen once: send the same key again with the same arguments to get the first answer back.";
+const APPROVAL_WORDS: &str =
+    "The approval that people gave for exactly this call, from an earlier `approval_required` answer.";
 
 impl Tool {
     /// Whether the call leaves something changed, so that it must happen once.

@@ -6,7 +6,11 @@ use serde_json::json;
 use super::*;
 
 fn raw(catalog: &Catalog, arguments: Value) -> Result<Target, ResolveFault> {
-    catalog.resolve(&ToolCall { name: "loopiq_invoke_route".to_owned(), arguments: object(arguments) })
+    catalog.resolve(&ToolCall {
+        name: "loopiq_invoke_route".to_owned(),
+        arguments: object(arguments),
+        ..ToolCall::default()
+    })
 }
 
 #[test]
@@ -36,7 +40,7 @@ fn a_raw_route_is_resolved_to_its_tool_or_refused() {
     let fault = raw(catalog, json!({"method": "DELETE", "path": "/api/v1/releases"})).unwrap_err();
     assert!(matches!(fault, ResolveFault::UnknownRoute { .. }));
     assert!(matches!(
-        catalog.resolve(&ToolCall { name: "nothing".to_owned(), arguments: Map::new() }),
+        catalog.resolve(&ToolCall { name: "nothing".to_owned(), ..ToolCall::default() }),
         Err(ResolveFault::UnknownTool(_))
     ));
 }

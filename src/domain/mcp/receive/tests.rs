@@ -419,11 +419,30 @@ fn a_call_keeps_its_arguments_and_meta_as_sent() {
     assert_eq!(request.id, RequestId::Text("seven".into()));
     assert_eq!(request.meta["progressToken"], "p");
     let arguments = json!({"b": [1, {"c": null}]}).as_object().unwrap().clone();
-    assert_eq!(request.ask, Ask::CallTool(ToolCall { name: "loopiq_x".into(), arguments }));
+    let call = ToolCall { name: "loopiq_x".into(), arguments, ..ToolCall::default() };
+    assert_eq!(request.ask, Ask::CallTool(call));
     let list = yes(&modern_head("tools/list", &[]), &modern_body("tools/list", json!({"cursor": ""})));
     assert_eq!(list.ask, Ask::ListTools { cursor: Some(String::new()) });
     assert_eq!(
         yes(&modern_head("server/discover", &[]), &modern_body("server/discover", json!({}))).ask,
         Ask::Discover
     );
+}
+
+#[test]
+fn answers_and_state_come_with_modern_calls_only() {
+    let params = json!({"name": "loopiq_x", "inputResponses": {"a": {"action": "accept"}}, "requestState": "v1.s"});
+    let head = modern_head("tools/call", &[("mcp-name", "loopiq_x")]);
+    let Ask::CallTool(call) = yes(&head, &modern_body("tools/call", params.clone())).ask else {
+        unreachable!("it is a call")
+    };
+    assert_eq!(call.request_state.as_deref(), Some("v1.s"));
+    assert_eq!(call.input_responses["a"], json!({"action": "accept"}));
+    let Ask::CallTool(call) = yes(&with_json(&[]), &legacy("tools/call", &params)).ask else {
+        unreachable!("it is a call")
+    };
+    assert_eq!(call, ToolCall { name: "loopiq_x".into(), ..ToolCall::default() }, "no part of what that era knows");
+    let mut bad = params;
+    bad["requestState"] = json!(7);
+    assert_eq!(no(&head, &modern_body("tools/call", bad)), (200, -32602, true));
 }
