@@ -24,6 +24,8 @@ use crate::domain::mcp::Head;
 use crate::domain::mcp::controls::controls;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "loopgate token approval --key <FILE> --ledger <NAME> --tenant <TENANT>
+         --user <USER> --tool <TOOL> --vote <USER=ROLE,ROLE> [OPTIONS]")]
 pub(super) struct Approval {
     /// The key file that `token init` or `demo` made.
     #[arg(long, value_name = "FILE")]
