@@ -7,6 +7,7 @@
 pub mod keys;
 pub mod stop;
 mod clock;
+mod desk;
 mod housekeeping;
 mod ledger;
 mod vitals;
@@ -52,6 +53,7 @@ use crate::domain::mcp::receive::DoorRules;
 use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
+use crate::pep::desk::Desk;
 use crate::pep::ports::Clock;
 use crate::pep::reconcile::Patience;
 use crate::pep::rules::Rules;
@@ -98,6 +100,7 @@ pub struct Running {
     /// Where operators connect.
     pub admin: SocketAddr,
     parts: Arc<Parts>,
+    desk: Arc<Desk>,
     stop: watch::Sender<bool>,
     door: JoinHandle<door::Closed>,
     others: Vec<JoinHandle<()>>,
@@ -155,23 +158,25 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         in_flight: pep::InFlight::default(),
         refused: pep::Refused::new(),
     });
+    let desk = Arc::new(desk::desk(&settings, &gate, &journal));
     let (stop, stopped) = watch::channel(false);
     let parts =
         Arc::new(Parts { cell, keys: Arc::clone(&keys), journal, ledger, metrics, clock, stopping: stopped.clone() });
     let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
     let names = operators_rules(&settings);
+    let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
     let (ready, of_keys, of_writes) = (stopped.clone(), stopped.clone(), stopped.clone());
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let others = vec![
         task(async move { keys.run(of_keys).await }),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, of_writes)),
-        task(operators.serve(vitals, names)),
+        task(operators.serve(vitals, api, names)),
     ];
     let door = task(door.run(gate, stopped));
     info!("serving MCP on {mcp}, operators on {admin}");
-    Ok(Running { mcp, admin, parts, stop, door, others })
+    Ok(Running { mcp, admin, parts, desk, stop, door, others })
 }
 
 impl Running {
@@ -206,6 +211,7 @@ impl Running {
             Err(cause) => error!("the MCP door ended badly: {cause}"),
         }
         self.others.iter().for_each(JoinHandle::abort);
+        self.desk.carried.drain().await;
         if let Err(fault) = self.parts.journal.close() {
             error!("the journal did not close properly: {fault}");
         }

@@ -1,14 +1,18 @@
-//! Operators' door: liveness, readiness with details, metrics.
+//! Operators' door: liveness, readiness with details, metrics; what people do with approvals,
+//! writes and the journal ([`api`]).
 //!
 //! Promises: `/readyz` is 200 exactly while calls can be decided and recorded, and its details say
-//! in plain words what is stale or failing; bounded in connections, head and time; on loopback, pages
-//! in a browser cannot reach it under a name of theirs. Never shows a token, a key, an argument or a payload.
-//! Called by `app`; asks through [`Vitals`] and changes nothing.
+//! in plain words what is stale or failing; bounded in connections, head, body and time; on loopback,
+//! pages in a browser cannot reach it under a name of theirs. Shows strangers no token, key, argument
+//! or payload. Called by `app`; asks through [`Vitals`] and `pep::desk`, and has no rules of its own.
+
+pub mod api;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Json;
 use axum::Router;
 use axum::extract::Request;
@@ -36,8 +40,9 @@ use crate::domain::mcp::receive::DoorRules;
 
 /// Connections at once; more than probes and scrapers of one instance make. Others wait in the backlog.
 const CONNECTIONS_MAX: usize = 256;
-/// From a connection's first byte to the last of its answer. Each carries one request.
-const EXCHANGE_WITHIN: Duration = Duration::from_secs(10);
+/// From a connection's first byte to the last of its answer. Each carries one request, which may
+/// wait for the journal twice and for the ledger in between.
+const EXCHANGE_WITHIN: Duration = Duration::from_secs(15);
 /// Bytes of a request head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long the accept loop rests when the system has no more file descriptors.
@@ -107,8 +112,9 @@ pub async fn bind(addr: SocketAddr) -> std::io::Result<Bound> {
 
 impl Bound {
     /// Answers those who name this server by the rules, until its task is ended.
-    pub async fn serve(self, vitals: Arc<dyn Vitals>, rules: DoorRules) {
-        self.serve_within(router(vitals, rules), CONNECTIONS_MAX, EXCHANGE_WITHIN).await;
+    pub async fn serve(self, vitals: Arc<dyn Vitals>, api: api::Api, rules: DoorRules) {
+        let router = router(vitals, api::router(api), rules);
+        self.serve_within(router, CONNECTIONS_MAX, EXCHANGE_WITHIN).await;
     }
 
     async fn serve_within(self, router: Router, connections_max: usize, exchange_within: Duration) {
@@ -119,8 +125,9 @@ impl Bound {
                 // The loser of this race has taken nothing: `accept` and the seat are both cancel-safe.
                 Some(_) = connections.join_next() => {}
                 arrived = seat_and_accept(&seats, &self.listener) => match arrived {
-                    Ok((seat, tcp)) => {
-                        connections.spawn(converse(tcp, router.clone(), exchange_within, seat));
+                    Ok((seat, (tcp, peer))) => {
+                        let router = router.clone().layer(Extension(peer));
+                        connections.spawn(converse(tcp, router, exchange_within, seat));
                     }
                     Err(error) => {
                         tracing::warn!(error = %error, "the operators' door cannot accept connections: {error}");
@@ -135,9 +142,9 @@ impl Bound {
 async fn seat_and_accept(
     seats: &Arc<Semaphore>,
     listener: &TcpListener,
-) -> std::io::Result<(OwnedSemaphorePermit, TcpStream)> {
+) -> std::io::Result<(OwnedSemaphorePermit, (TcpStream, SocketAddr))> {
     let seat = Arc::clone(seats).acquire_owned().await.map_err(std::io::Error::other)?;
-    Ok((seat, listener.accept().await?.0))
+    Ok((seat, listener.accept().await?))
 }
 
 /// One connection with one request. WHY no more: a probe connects anew anyway, and one deadline bounds all.
@@ -151,13 +158,16 @@ async fn converse(tcp: TcpStream, router: Router, exchange_within: Duration, sea
     drop(seat);
 }
 
-fn router(vitals: Arc<dyn Vitals>, rules: DoorRules) -> Router {
+fn router(vitals: Arc<dyn Vitals>, api: Router, rules: DoorRules) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .fallback(async || (StatusCode::NOT_FOUND, "not found; see /healthz, /readyz and /metrics\n"))
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "not found; see /healthz, /readyz, /metrics and /api/v1/openapi.json\n")
+        })
         .with_state(vitals)
+        .merge(api)
         .layer(from_fn_with_state(Arc::new(rules), named))
 }
 
@@ -216,7 +226,11 @@ mod tests {
         let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = bound.addr;
         let mut running = JoinSet::new();
-        running.spawn(bound.serve_within(router(Arc::new(Fine), rules), connections_max, exchange_within));
+        running.spawn(bound.serve_within(
+            router(Arc::new(Fine), Router::new(), rules),
+            connections_max,
+            exchange_within,
+        ));
         (addr, running)
     }
 

@@ -200,7 +200,8 @@ impl Pep {
         })
     }
 
-    /// The question is in the journal before anyone hears of it.
+    /// The question is in the journal before anyone hears of it. Of the preview only its digest: it may
+    /// repeat arguments that the journal must not keep.
     async fn announce(&self, asked: &mut Asked, ticket: &Ticket) -> Result<(), Refusal> {
         let record = asked
             .record
@@ -208,7 +209,7 @@ impl Pep {
             .with("digest", ticket.digest.clone())
             .with("approveByMs", ticket.subject.approve_by_ms)
             .with("requirement", serde_json::to_value(&ticket.requirement).unwrap_or_default())
-            .with("preview", ticket.subject.preview.clone())
+            .with("previewDigest", ticket.subject.preview_digest.clone())
             .with("recordVersion", ticket.subject.record_version.clone());
         let Err(fault) = self.journal.append(record).await else { return Ok(()) };
         let by = ticket.subject.requester.clone();

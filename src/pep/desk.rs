@@ -180,6 +180,16 @@ impl Desk {
         Ok(Errand { operation, principal, tenant, request_id, record, named: String::new(), told: false })
     }
 
+    /// Answers a request that makes no sense: to strangers as to strangers, to others with what is
+    /// wrong with it, and on record.
+    pub async fn misread(&self, visit: &Visit, operation: &'static str, no: Declined) -> Declined {
+        let outcome = match self.admit(visit, operation).await {
+            Ok(errand) => self.close(errand, Err(no.clone())).await,
+            Err(stranger) => Err(stranger),
+        };
+        outcome.err().unwrap_or(no)
+    }
+
     async fn authenticate(&self, visit: &Visit, now_ms: i64) -> Result<Arc<Principal>, Declined> {
         let headers: Vec<&str> = visit.authorization.iter().map(String::as_str).collect();
         let found = match identity::token::credentials(&headers) {
@@ -286,6 +296,6 @@ impl Desk {
 }
 
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 #[cfg(test)]
 mod tests;

@@ -195,10 +195,8 @@ impl Pep {
             Ok(false) => "somebody else has taken the write over".to_owned(),
             Err(fault) => fault.to_string(),
         };
-        // WHY: nothing was sent, and whoever finds the claim finds that out; the refusal stands.
-        if matches!(came, Came::NotSent) {
-            return outcome;
-        }
+        // WHY: even where nothing was sent: a claim that could not be given back will be found, and the
+        // write may yet be made under its key.
         asked.audit_meta.remove("recordIds");
         Err(unknown(asked, why).into())
     }

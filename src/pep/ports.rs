@@ -339,7 +339,7 @@ pub struct RecordFilter {
     pub limit: usize,
 }
 
-/// Records that were found, newest first.
+/// Records that were found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RecordPage {
     /// The records as they were written.
@@ -359,6 +359,7 @@ pub trait Records: Send + Sync {
     /// The latest records that fit.
     async fn records(&self, filter: &RecordFilter) -> Result<RecordPage, RecordsFault>;
 
-    /// Every record of one organisation that tells of the action going by this id, in order.
-    async fn story(&self, tenant: &str, id: &str) -> Result<Vec<Value>, RecordsFault>;
+    /// The records of one organisation that tell of the action going by this id, oldest first; with
+    /// the place of the first that was left out, when there are too many.
+    async fn story(&self, tenant: &str, id: &str) -> Result<RecordPage, RecordsFault>;
 }

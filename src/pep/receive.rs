@@ -26,14 +26,12 @@ use crate::domain::refusal::Fault;
 use crate::domain::refusal::No;
 use crate::metrics::Stage;
 
-const RESOURCE_PATH: &str = "/.well-known/oauth-protected-resource";
-
 impl Pep {
     /// Documents that anyone may read, and paths where nothing is.
     pub(super) fn document(&self, head: &Head) -> Option<Answer> {
         let content = match head.path.trim_end_matches('/') {
             "" | "/mcp" => return None,
-            RESOURCE_PATH | "/.well-known/oauth-protected-resource/mcp" => metadata::protected_resource(
+            metadata::DOCUMENT_PATH | "/.well-known/oauth-protected-resource/mcp" => metadata::protected_resource(
                 &self.settings.resource,
                 &self.settings.issuers,
                 &self.settings.scopes,
@@ -52,15 +50,7 @@ impl Pep {
 
     /// Where the RFC 9728 document of this gateway is.
     pub(super) fn resource_metadata_url(&self) -> String {
-        let resource = &self.settings.resource;
-        let origin_ends = resource.find("://").map_or(0, |at| at + 3);
-        match resource.get(origin_ends..).and_then(|rest| rest.find('/')) {
-            Some(at) => {
-                let (origin, path) = resource.split_at(origin_ends + at);
-                format!("{origin}{RESOURCE_PATH}{path}")
-            }
-            None => format!("{resource}{RESOURCE_PATH}"),
-        }
+        metadata::document_url(&self.settings.resource)
     }
 
     /// Origin, host and method.

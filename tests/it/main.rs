@@ -19,6 +19,7 @@ mod deny;
 mod tenancy;
 mod identity;
 mod ids;
+mod once;
 mod writes;
 mod approvals;
 mod signed;

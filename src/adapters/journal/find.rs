@@ -31,6 +31,8 @@ use crate::pep::ports::RecordsFault;
 const AT_ONCE: usize = 2;
 /// Bytes of segments that one question may cost.
 const BYTES_MAX: u64 = 512 << 20;
+/// Bytes of records that one answer holds; one record it holds in any case.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Records of one action that are told.
 const STORY_MAX: usize = 2_000;
 
@@ -140,28 +142,57 @@ impl Records for Reader {
         self.read(move |dir| latest(dir, &filter, BYTES_MAX)).await
     }
 
-    async fn story(&self, tenant: &str, id: &str) -> Result<Vec<serde_json::Value>, RecordsFault> {
+    async fn story(&self, tenant: &str, id: &str) -> Result<RecordPage, RecordsFault> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        let told = self.read(move |dir| story(dir, &id, Some(&tenant))).await?;
-        Ok(told.into_iter().take(STORY_MAX).map(|entry| entry.value).collect())
+        let mut told = self.read(move |dir| story(dir, &id, Some(&tenant))).await?;
+        let mut bytes = 0_usize;
+        let fits = |entry: &&Entry| {
+            bytes = bytes.saturating_add(entry.line.len());
+            bytes <= PAGE_BYTES_MAX
+        };
+        let kept = told.iter().take(STORY_MAX).take_while(fits).count().max(1).min(told.len());
+        let next = told.get(kept).map(mark);
+        told.truncate(kept);
+        Ok(RecordPage { items: told.into_iter().map(|entry| entry.value).collect(), next })
     }
 }
 
 /// The latest records that fit, newest first.
 fn latest(dir: &Path, filter: &RecordFilter, bytes_max: u64) -> Result<RecordPage, (PathBuf, io::Error)> {
-    let mut found: Vec<Entry> = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     let mut unread: Option<Mark> = None;
     let mut left = bytes_max;
     for writer in read::series(dir).map_err(|error| (dir.to_owned(), error))? {
         let read = latest_of(&writer, filter, &mut left, &mut found).map_err(|error| (writer.dir.clone(), error))?;
         unread = unread.max(read);
     }
-    found.sort_by(|one, other| order(other).cmp(&order(one)));
-    found.retain(|entry| unread.as_ref().is_none_or(|unread| mark(entry) >= *unread));
-    let more = found.len() > filter.limit;
-    found.truncate(filter.limit);
-    let next = if more { found.last().map(mark) } else { unread };
-    Ok(RecordPage { items: found.into_iter().map(|entry| entry.value).collect(), next })
+    found.sort_by(|one, other| other.mark.cmp(&one.mark));
+    found.retain(|one| unread.as_ref().is_none_or(|unread| one.mark >= *unread));
+    let kept = within(found.iter(), filter.limit);
+    let next = if kept < found.len() { kept.checked_sub(1).and_then(|last| found.get(last)) } else { None };
+    let next = next.map(|last| last.mark.clone()).or(unread);
+    let items = found.into_iter().take(kept).filter_map(|one| serde_json::from_str(&one.line).ok()).collect();
+    Ok(RecordPage { items, next })
+}
+
+/// A record that fits, not yet taken apart: an answer is bounded in bytes, and lines are what they are.
+struct Found {
+    mark: Mark,
+    line: String,
+}
+
+/// How many of these, newest first, make a page.
+fn within<'f>(found: impl Iterator<Item = &'f Found>, limit: usize) -> usize {
+    let mut bytes = 0_usize;
+    let mut kept = 0;
+    for one in found.take(limit) {
+        bytes = bytes.saturating_add(one.line.len());
+        if kept > 0 && bytes > PAGE_BYTES_MAX {
+            break;
+        }
+        kept += 1;
+    }
+    kept
 }
 
 /// The same of one writer. Gives the place before which nothing was read, if something was left out.
@@ -169,9 +200,9 @@ fn latest_of(
     writer: &Series,
     filter: &RecordFilter,
     left: &mut u64,
-    found: &mut Vec<Entry>,
+    found: &mut Vec<Found>,
 ) -> io::Result<Option<Mark>> {
-    let mut kept = 0;
+    let mut kept: Vec<Found> = Vec::new();
     let mut oldest: Option<Mark> = None;
     for index in (0..writer.segments.len()).rev() {
         let Some(first) = first_of(writer, index)? else { continue };
@@ -181,8 +212,9 @@ fn latest_of(
             continue;
         }
         let too_old = filter.since_ms.is_some_and(|since| oldest.as_ref().is_some_and(|read| read.time_ms < since));
-        if too_old || kept > filter.limit {
-            return Ok(None);
+        // Newest first, so that what is read later is behind it.
+        if too_old || within(kept.iter(), filter.limit) < kept.len() {
+            break;
         }
         let bytes = writer
             .segments
@@ -190,25 +222,26 @@ fn latest_of(
             .map_or(Ok(0), |segment| std::fs::metadata(writer.dir.join(segment.to_string())).map(|meta| meta.len()))?;
         // WHY: the newest is read whatever it costs, or no question would ever get on.
         if oldest.is_some() && bytes > *left {
+            found.append(&mut kept);
             return Ok(oldest);
         }
         *left = left.saturating_sub(bytes);
         oldest = Some(first);
-        let fitting = fitting(writer, index, filter)?;
-        kept += fitting.len();
-        found.extend(fitting);
+        kept.extend(fitting(writer, index, filter)?.into_iter().rev());
     }
+    found.append(&mut kept);
     Ok(None)
 }
 
-/// The last records of a segment that fit, up to one more than are wanted.
-fn fitting(writer: &Series, index: usize, filter: &RecordFilter) -> io::Result<VecDeque<Entry>> {
-    let mut kept = VecDeque::new();
+/// The last records of a segment that fit, oldest first: a page of them and one more.
+fn fitting(writer: &Series, index: usize, filter: &RecordFilter) -> io::Result<VecDeque<Found>> {
+    let mut kept: VecDeque<Found> = VecDeque::new();
     let needle = serde_json::Value::from(filter.tenant.as_str()).to_string();
     segment(writer, index, &mut |line| line.contains(&needle), &mut |entry| {
         if fits(&entry, filter) {
-            kept.push_back(entry);
-            if kept.len() > filter.limit.saturating_add(1) {
+            kept.push_back(Found { mark: mark(&entry), line: entry.line });
+            // WHY: one more than a page, so that it is known whether there is a next one.
+            while kept.len() > within(kept.iter().rev(), filter.limit).saturating_add(1) {
                 kept.pop_front();
             }
         }

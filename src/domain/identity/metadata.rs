@@ -10,6 +10,22 @@ use serde_json::{Value, json};
 
 use crate::domain::refusal::{Challenge, Code};
 
+/// Where the RFC 9728 document of a host stands.
+pub const DOCUMENT_PATH: &str = "/.well-known/oauth-protected-resource";
+
+/// The URL of the RFC 9728 document of `resource`: the path goes behind the well-known one (section 3.1).
+#[must_use]
+pub fn document_url(resource: &str) -> String {
+    let origin_ends = resource.find("://").map_or(0, |at| at + 3);
+    match resource.get(origin_ends..).and_then(|rest| rest.find('/')) {
+        Some(at) => {
+            let (origin, path) = resource.split_at(origin_ends + at);
+            format!("{origin}{DOCUMENT_PATH}{path}")
+        }
+        None => format!("{resource}{DOCUMENT_PATH}"),
+    }
+}
+
 /// The RFC 9728 document: which authorization servers issue tokens for `resource`.
 ///
 /// `resource` is the URL that clients dial, without fragment or trailing slash.
@@ -85,6 +101,12 @@ mod tests {
             challenge(Code::Unauthenticated, false, &["tools:read"]),
             format!("Bearer scope=\"tools:read\", resource_metadata=\"{METADATA}\"")
         );
+    }
+
+    #[test]
+    fn the_document_stands_before_the_path_of_what_it_describes() {
+        assert_eq!(document_url("https://gw.example/mcp"), METADATA);
+        assert_eq!(document_url("https://gw.example"), "https://gw.example/.well-known/oauth-protected-resource");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::pep::ports::RecordFilter;
 use crate::pep::ports::RecordsFault;
 
 /// Records per page.
-const PAGE_MAX: usize = 500;
+const PAGE_MAX: usize = 200;
 
 /// Which records are wanted.
 #[derive(Debug, Clone, Default)]
@@ -73,8 +73,11 @@ impl Desk {
 
     async fn shown_records(&self, errand: &Errand, id: &str) -> Result<Value, Declined> {
         self.reads_journal(errand)?;
-        let items = self.records.story(errand.tenant.as_str(), id).await?;
-        if items.is_empty() { Err(Declined::no_record()) } else { Ok(json!({ "items": items })) }
+        let page = self.records.story(errand.tenant.as_str(), id).await?;
+        if page.items.is_empty() {
+            return Err(Declined::no_record());
+        }
+        Ok(json!({"items": page.items, "truncated": page.next.is_some()}))
     }
 
     fn reads_journal(&self, errand: &Errand) -> Result<(), Declined> {

@@ -309,12 +309,12 @@ impl Records for World {
         Ok(RecordPage { items: ours.rev().take(filter.limit).collect(), next: None })
     }
 
-    async fn story(&self, tenant: &str, id: &str) -> Result<Vec<Value>, RecordsFault> {
+    async fn story(&self, tenant: &str, id: &str) -> Result<RecordPage, RecordsFault> {
         let all = self.records.lock().unwrap().clone();
         let of = |one: &Value| {
             one["actor"]["user"]["org"]["uid"] == tenant && one["unmapped"]["loopgate"]["approval_id"] == id
         };
-        Ok(all.into_iter().filter(of).collect())
+        Ok(RecordPage { items: all.into_iter().filter(of).collect(), next: None })
     }
 }
 
