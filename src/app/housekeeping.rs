@@ -17,7 +17,7 @@ use crate::pep::ports::LedgerFault;
 /// Between two looks at lost writes and lapsed approvals.
 const EVERY: Duration = Duration::from_millis(500);
 /// Between two times of dropping old answers.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
 /// Runs until the gateway stops. Answers older than `keep` are dropped; their writes stay.
 pub(super) async fn run(pep: Arc<Pep>, keep: Duration, mut stopped: watch::Receiver<bool>) {

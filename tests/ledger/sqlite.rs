@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use loopgate::adapters::ledger::examine;
 use loopgate::domain::idempotency::Found;
 use loopgate::domain::idempotency::State;
 use loopgate::pep::ports::Ledger as _;
@@ -83,6 +84,17 @@ async fn a_person_reads_it_with_plain_sql_while_it_is_in_use() {
         FROM executions";
     let row: String = person.query_row(sql, (), |row| row.get(0)).unwrap();
     assert_eq!(row, "org_gcn ada k sent req-1");
+}
+
+#[tokio::test]
+async fn an_examination_works_beside_a_gateway_and_changes_nothing() {
+    let store = Store::sqlite();
+    assert!(examine(&store.place()).await.unwrap().words.ends_with("will be made at the first start"));
+    assert!(!store.file().parent().unwrap().exists());
+    let ledger = store.open();
+    let seen = examine(&store.place()).await.unwrap();
+    assert!(seen.words.starts_with("ledger_of_a in ") && seen.faults.is_empty(), "{seen:?}");
+    mine(&ledger, &plan("k"), LONG).await;
 }
 
 #[tokio::test]
