@@ -161,8 +161,17 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     });
     let desk = Arc::new(desk::desk(&settings, &gate, &journal));
     let (stop, stopped) = watch::channel(false);
-    let parts =
-        Arc::new(Parts { cell, keys: Arc::clone(&keys), journal, ledger, metrics, clock, stopping: stopped.clone() });
+    let ails = Arc::new(housekeeping::Ails::empty());
+    let parts = Arc::new(Parts {
+        cell,
+        keys: Arc::clone(&keys),
+        journal,
+        ledger,
+        ails: Arc::clone(&ails),
+        metrics,
+        clock,
+        stopping: stopped.clone(),
+    });
     let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
     let names = operators_rules(&settings);
@@ -172,7 +181,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let others = vec![
         task(async move { keys.run(of_keys).await }),
         task(watcher.run(seen, ready)),
-        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, of_writes)),
+        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
         task(operators.serve(vitals, api, names)),
     ];
     let door = task(door.run(gate, stopped));
