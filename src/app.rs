@@ -27,6 +27,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
+pub use self::ledger::examine_ledger;
 pub use self::ledger::open_ledger;
 use self::vitals::Parts;
 use crate::adapters::admin;
@@ -141,7 +142,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     };
     started(&journal, &*clock, &settings).await?;
     let seen = watcher.first().await;
-    let ledger = open_ledger(&settings, &clock, &metrics)?;
+    let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = Backends::new(targets(&settings), pool(&settings), answer_limits(&settings).bytes_max, &metrics);
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
@@ -160,8 +161,17 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     });
     let desk = Arc::new(desk::desk(&settings, &gate, &journal));
     let (stop, stopped) = watch::channel(false);
-    let parts =
-        Arc::new(Parts { cell, keys: Arc::clone(&keys), journal, ledger, metrics, clock, stopping: stopped.clone() });
+    let ails = Arc::new(housekeeping::Ails::empty());
+    let parts = Arc::new(Parts {
+        cell,
+        keys: Arc::clone(&keys),
+        journal,
+        ledger,
+        ails: Arc::clone(&ails),
+        metrics,
+        clock,
+        stopping: stopped.clone(),
+    });
     let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
     let names = operators_rules(&settings);
@@ -171,7 +181,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let others = vec![
         task(async move { keys.run(of_keys).await }),
         task(watcher.run(seen, ready)),
-        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, of_writes)),
+        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
         task(operators.serve(vitals, api, names)),
     ];
     let door = task(door.run(gate, stopped));
@@ -303,7 +313,7 @@ pub fn resource(settings: &Settings, mcp: SocketAddr) -> String {
     settings.public_url.clone().unwrap_or_else(|| format!("http://{mcp}/mcp"))
 }
 
-/// What would keep issuers and backends of these settings from being used; reaches for nothing.
+/// What would keep issuers, backends and ledger of these settings from being used; reaches for nothing.
 #[must_use]
 pub fn parties(settings: &Settings) -> Vec<String> {
     let mut faults = Vec::new();
@@ -313,6 +323,7 @@ pub fn parties(settings: &Settings) -> Vec<String> {
             faults.extend(secret(secret_file).err().map(|fault| format!("backend `{}`: {fault}", backend.name)));
         }
     }
+    faults.extend(ledger::check(settings).err().map(|fault| fault.to_string()));
     faults
 }
 

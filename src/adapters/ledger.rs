@@ -6,6 +6,8 @@
 //! by itself when the store does. Never falls back from one engine to the other, and never decides
 //! what a step means: that is `domain`'s. Called by `pep` through its ports; opened by `app`.
 
+mod examine;
+mod postgres;
 mod rows;
 mod sqlite;
 mod steps;
@@ -20,6 +22,10 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
+pub use self::examine::Examined;
+pub use self::examine::check;
+pub use self::examine::examine;
+use self::postgres::Postgres;
 use self::sqlite::Sqlite;
 use self::steps::Wanted;
 use crate::domain::approval::Ballot;
@@ -48,6 +54,8 @@ const SETTLE_AGAIN: Duration = Duration::from_millis(50);
 const PRUNE_AT_ONCE: i64 = 200;
 /// Claims of this process, beyond which those whose time has passed are forgotten.
 const CLAIMS_SWEPT_AT: usize = 4096;
+/// The name of a ledger that has not been reached yet: no approval is made out to it.
+const NOT_REACHED: &str = "ledger_not_reached";
 /// Wall clock: milliseconds since the Unix epoch.
 pub type WallClock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
@@ -63,10 +71,27 @@ pub struct Settings {
 }
 
 /// Where a ledger is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Place {
     /// In a file of this machine, for one process.
     Sqlite(PathBuf),
+    /// In a database, shared by replicas.
+    Postgres {
+        /// `postgres://user:password@host/database`.
+        url: String,
+        /// Connections, at most.
+        connections: usize,
+    },
+}
+
+impl std::fmt::Debug for Place {
+    /// WHY by hand: the URL holds a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "Sqlite({})", path.display()),
+            Self::Postgres { connections, .. } => write!(f, "Postgres(***, {connections})"),
+        }
+    }
 }
 
 /// An open ledger.
@@ -80,6 +105,7 @@ pub struct Ledger {
 
 enum Engine {
     Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 /// One operation of whichever engine it is.
@@ -88,6 +114,7 @@ macro_rules! engine {
         let work = async {
             match &$ledger.engine {
                 Engine::Sqlite($engine) => $work.await,
+                Engine::Postgres($engine) => $work.await,
             }
         };
         $ledger.timed($operation, work).await
@@ -101,10 +128,14 @@ impl std::fmt::Debug for Ledger {
 }
 
 impl Ledger {
-    /// Opens it; one in a file must open, and is made if there is none. Blocks while it does.
+    /// Opens it; one in a file must open, and is made if there is none. Blocks while it does. One in a
+    /// database is reached when it is first used.
     pub fn open(settings: Settings, clock: WallClock, metrics: Arc<Metrics>) -> Result<Self, LedgerFault> {
         let engine = match settings.place {
             Place::Sqlite(path) => Engine::Sqlite(Sqlite::open(path, &settings.name_if_new, clock)?),
+            Place::Postgres { url, connections } => {
+                Engine::Postgres(Postgres::new(&url, connections, settings.name_if_new)?)
+            }
         };
         Ok(Self { engine, owner: settings.owner, metrics, claims: Mutex::default() })
     }
@@ -154,6 +185,7 @@ impl ports::Ledger for Ledger {
     fn name(&self) -> &str {
         match &self.engine {
             Engine::Sqlite(engine) => engine.name(),
+            Engine::Postgres(engine) => engine.name(),
         }
     }
 

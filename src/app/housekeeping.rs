@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
@@ -17,11 +18,13 @@ use crate::pep::ports::LedgerFault;
 /// Between two looks at lost writes and lapsed approvals.
 const EVERY: Duration = Duration::from_millis(500);
 /// Between two times of dropping old answers.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+
+/// What is wrong with the ledger, if anything is.
+pub(super) type Ails = ArcSwapOption<String>;
 
 /// Runs until the gateway stops. Answers older than `keep` are dropped; their writes stay.
-pub(super) async fn run(pep: Arc<Pep>, keep: Duration, mut stopped: watch::Receiver<bool>) {
-    let mut failing = false;
+pub(super) async fn run(pep: Arc<Pep>, keep: Duration, ails: Arc<Ails>, mut stopped: watch::Receiver<bool>) {
     let mut pruned = Instant::now();
     loop {
         tokio::select! {
@@ -33,12 +36,12 @@ pub(super) async fn run(pep: Arc<Pep>, keep: Duration, mut stopped: watch::Recei
             pruned = Instant::now();
             round = prune(&pep, keep).await;
         }
-        match (&round, failing) {
-            (Err(fault), false) => warn!("governed writes wait: {fault}"),
+        match (&round, ails.load().is_some()) {
+            (Err(fault), false) => warn!("writes are refused: {fault}"),
             (Ok(()), true) => info!("the ledger works again"),
             _ => {}
         }
-        failing = round.is_err();
+        ails.store(round.err().map(|fault| Arc::new(fault.to_string())));
     }
 }
 

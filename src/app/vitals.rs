@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::housekeeping::Ails;
 use crate::adapters::admin::Readiness;
 use crate::adapters::admin::RulesView;
 use crate::adapters::admin::Vitals;
@@ -22,6 +23,7 @@ pub(super) struct Parts {
     pub(super) keys: Arc<Keys>,
     pub(super) journal: Arc<Journal>,
     pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) ails: Arc<Ails>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stopping: watch::Receiver<bool>,
@@ -85,6 +87,10 @@ impl Vitals for Parts {
             .iter()
             .map(|issuer| json!({"issuer": issuer.issuer, "keys": issuer.kids.len(), "ageSeconds": issuer.age_s, "fault": issuer.fault}))
             .collect();
+        // Reads go on without it, so the gateway stays ready.
+        if let Some(fault) = self.ails.load_full() {
+            findings.push(format!("writes and approvals are refused: {fault}"));
+        }
         let ledger = self.ledger.name().to_owned();
         Readiness { ready, findings, rules, keys, journal, ledger }
     }

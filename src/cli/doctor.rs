@@ -1,7 +1,7 @@
 //! `loopgate doctor`: reaches everything that the gateway needs; one line each.
 //!
 //! Promises: every line says ok, or what is wrong and what to do; nothing is changed but for a
-//! probe of whether the journal's folder can be written. Never serves.
+//! probe of whether folders can be written. Never serves.
 //! Exit code 0, 2 for settings that do not hold, 3 when something is wrong. Called by `cli`.
 
 use std::path::Path;
@@ -15,10 +15,11 @@ use super::print;
 use crate::adapters::backend::Backends;
 use crate::app;
 use crate::config;
+use crate::config::LedgerPlace;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 
-/// Reach issuer, backend and journal; one line each.
+/// Reach issuer, backend, journal and ledger; one line each.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Settings file
@@ -58,6 +59,7 @@ pub async fn run(args: Args) -> ExitCode {
     findings.extend(issuers(&settings).await);
     findings.extend(backends(&settings).await);
     findings.push(folder("journal", &settings.audit.dir, "audit.dir"));
+    findings.push(ledger(&settings).await);
     findings.push(folder("keys", &settings.keys_dir, "keys.dir"));
     let well = findings.iter().all(|finding| finding.ok);
     if args.json {
@@ -121,6 +123,23 @@ async fn backends(settings: &Settings) -> Vec<Finding> {
             }
         })
         .collect()
+}
+
+async fn ledger(settings: &Settings) -> Finding {
+    let examined = match app::examine_ledger(settings).await {
+        Ok(examined) => examined,
+        Err(fault) => return Finding::wrong("ledger", fault.to_string().trim_start_matches("ledger: ")),
+    };
+    if !examined.faults.is_empty() {
+        return Finding::wrong("ledger", examined.faults.join("; "));
+    }
+    match &settings.ledger.place {
+        LedgerPlace::Sqlite { path } => {
+            let in_folder = folder("ledger", path.parent().unwrap_or(Path::new(".")), "ledger.path");
+            if in_folder.ok { Finding::ok("ledger", examined.words) } else { in_folder }
+        }
+        LedgerPlace::Postgres { .. } => Finding::ok("ledger", examined.words),
+    }
 }
 
 /// Whether a file can be made and synced in a folder; the probe is taken away again.

@@ -105,7 +105,7 @@ impl Pep {
         let requirement = Requirement::among(ruling.obligations())
             .ok_or_else(|| Refusal::of(Code::PolicyUnavailable).detail("pending without a requirement"))?;
         let shown_elsewhere = Foreseen::elsewhere(action)?;
-        let subject = self.subject(standing, asked, action, &requirement, shown_elsewhere);
+        let subject = Self::subject(standing, asked, action, &requirement, shown_elsewhere);
         let (request, trace) = (asked.request_id.clone(), asked.trace.trace_id.clone());
         let ticket = signed
             .ticket(subject, requirement, ruling.reasons().to_vec(), &request, &trace)
@@ -142,18 +142,16 @@ impl Pep {
         asked.under(ticket);
         same_call(ticket, action, asked)?;
         self.put(standing, asked, ticket).await?;
-        Ok(match usable(ticket, &self.settings.approvals_link) {
-            Err(refusal) => refusal,
-            // WHY: enough people agreed under the rules of then, and today's rules want more.
-            Ok(()) => {
-                let asks = Requirement::among(ruling.obligations()).map(|now| now.words()).unwrap_or_default();
-                let message = format!("policy now asks for more than was given: {asks}");
-                Refusal::of(Code::ApprovalMismatch)
-                    .with_reasons(vec![Reason::new("requirement", message, Code::ApprovalMismatch.next())])
-                    .with("approvalId", ticket.id.clone())
-                    .with("changes", json!([{"field": "/requirement", "was": ticket.requirement, "is": asks}]))
-            }
-        })
+        if let Err(refusal) = usable(ticket, &self.settings.approvals_link) {
+            return Ok(refusal);
+        }
+        // WHY: enough people agreed under the rules of then, and today's rules want more.
+        let asks = Requirement::among(ruling.obligations()).map(|now| now.words()).unwrap_or_default();
+        let message = format!("policy now asks for more than was given: {asks}");
+        Ok(Refusal::of(Code::ApprovalMismatch)
+            .with_reasons(vec![Reason::new("requirement", message, Code::ApprovalMismatch.next())])
+            .with("approvalId", ticket.id.clone())
+            .with("changes", json!([{"field": "/requirement", "was": ticket.requirement, "is": asks}])))
     }
 
     /// Previews, stores the question and says what the caller can tell people.
@@ -167,7 +165,7 @@ impl Pep {
         let requirement = Requirement::among(ruling.obligations())
             .ok_or_else(|| Refusal::of(Code::PolicyUnavailable).detail("pending without a requirement"))?;
         let foreseen = self.foresee(standing, asked, action, requirement.preview).await?;
-        let subject = self.subject(standing, asked, action, &requirement, foreseen);
+        let subject = Self::subject(standing, asked, action, &requirement, foreseen);
         let ticket = Ticket {
             id: format!("apr_{}", fresh_id(asked.now_ms, self.clock.random())),
             digest: subject.digest().map_err(|cause| unsafe_number(&cause))?,
@@ -243,7 +241,7 @@ impl Pep {
         // WHY: what LoopIQ asked people about, the gateway has not previewed; LoopIQ answers for it.
         if ticket.consumed_by.is_none() && !ticket.subject.is_issued() {
             let foreseen = self.foresee(standing, asked, permit.action(), ticket.requirement.preview).await?;
-            let now = self.subject(standing, asked, permit.action(), &ticket.requirement, foreseen);
+            let now = Self::subject(standing, asked, permit.action(), &ticket.requirement, foreseen);
             // `same_call` has looked at the key; one that was not asked for with is no difference.
             let now = Subject { idempotency_key: ticket.subject.idempotency_key.clone(), ..now };
             let changes = drift(&ticket.subject, &now).map_err(|cause| unsafe_number(&cause))?;
@@ -258,7 +256,6 @@ impl Pep {
 
     /// Everything that an approval of this call covers.
     fn subject(
-        &self,
         standing: &Standing,
         asked: &Asked,
         action: &Action,

@@ -211,10 +211,10 @@ fn met(found: Found, asked: &mut Asked) -> Result<Held, No> {
             asked.tell("replayed", true);
             Ok(Held::Again(execution))
         }
-        Found::InFlight => Err(told(Code::ExecutionInFlight).with("retryAfterMs", ASK_AGAIN_MS).into()),
         Found::Unknown => Err(unknown(asked, "its outcome is being found out").into()),
         Found::Mismatch => Err(told(Code::IdempotencyMismatch).into()),
-        Found::Free => Err(told(Code::ExecutionInFlight).with("retryAfterMs", ASK_AGAIN_MS).into()),
+        // A claim never finds the write free; if one did, somebody else is about to take it.
+        Found::InFlight | Found::Free => Err(told(Code::ExecutionInFlight).with("retryAfterMs", ASK_AGAIN_MS).into()),
     }
 }
 

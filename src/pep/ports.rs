@@ -52,8 +52,8 @@ pub trait Keys: Send + Sync {
     /// A wrong yes lets a stranger in; when keys cannot be had the answer is a fault, never a guess.
     async fn principal(&self, bearer: &str, now_s: i64) -> Result<Arc<Principal>, AuthFault>;
 
-    /// An approval that LoopIQ signed for use in `ledger`, good at `now_s`. Says nothing of whether it
-    /// was used before. Where no issuer of approvals is configured, none is believed.
+    /// An approval that LoopIQ signed for use in `ledger`, known at `now_s`. Says nothing of whether it
+    /// was used before or is too late to be used: its ticket does. Without an issuer of approvals, none is believed.
     async fn approval(&self, _token: &str, _ledger: &str, _now_s: i64) -> Result<SignedApproval, AuthFault> {
         Err(AuthFault::UnknownIssuer)
     }

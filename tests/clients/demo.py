@@ -80,6 +80,8 @@ class Demo:
     def __init__(self, said: dict) -> None:
         self.mcp: str = said["mcp"]
         self.admin: str = said["admin"]
+        self.backend: str = said["backend"]
+        self.dir = pathlib.Path(said["dir"])
         self.tokens: dict[str, str] = {user["user"]: user["token"] for user in said["users"]}
 
     def token(self, user: str) -> str:

@@ -123,7 +123,7 @@ impl Bench {
         let proof = pep::Proof::Assertion { audience: "loopiq".to_owned(), lifetime: Duration::from_mins(1) };
         let json = canonical::Limits { bytes_max: 1 << 20, depth_max: 64, members_max: 10_000 };
         let clock: Arc<dyn ports::Clock> = Arc::new(Now);
-        let ledger = app::open_ledger(&settings, &clock, &metrics).unwrap();
+        let ledger = app::open_ledger(&settings, &clock, &metrics).await.unwrap();
         let gate = Pep {
             rules: Arc::new(rules),
             keys: Arc::new(keys),

@@ -58,6 +58,10 @@ async fn a_signed_approval_lets_its_call_happen_and_is_used_up() {
         let again = again.send().await;
         assert_eq!((again.words(), &again.audit()["replayed"]), (done.words(), &json!(true)), "{}", again.text);
     }
+    // Too late to be used, and never too late to hear what came of it.
+    let late = world.helix.approve(&agreed(&world, &package).await, app::now_s() - 700, 600).unwrap();
+    let late = with(package.call(&world), &late).header("Idempotency-Key", "s-1").send().await;
+    assert_eq!((late.words(), &late.audit()["replayed"]), (done.words(), &json!(true)), "{}", late.text);
     // The same approval under another key, and signed a second time.
     let other_key = with(package.call(&world), &token).header("Idempotency-Key", "s-2").send().await;
     assert_ne!(other_key.code(), "ok", "{}", other_key.text);
@@ -105,7 +109,8 @@ async fn a_signed_approval_of_anything_else_moves_nothing() {
     ];
     let mut tokens: Vec<(&str, String)> =
         wrong.into_iter().map(|(what, approval)| (what, signed(&world, &approval))).collect();
-    tokens.push(("expired", world.helix.approve(&good, app::now_s() - 700, 600).unwrap()));
+    let expired = world.helix.approve(&good, app::now_s() - 700, 600).unwrap();
+    with(package.call(&world), &expired).send().await.is_refused("approval_expired");
     tokens.push(("too long", world.helix.approve(&good, app::now_s(), 901).unwrap()));
     tokens.push(("an issuer of callers", world.people.approve(&good, app::now_s(), 600).unwrap()));
     tokens.push(("an access token", world.token("otto")));

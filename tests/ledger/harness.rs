@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 use loopgate::adapters::ledger::Ledger;
 use loopgate::adapters::ledger::Place;
@@ -28,6 +29,8 @@ use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::cluster::Cluster;
+
 /// A lease that lasts as long as any test.
 pub(crate) const LONG: i64 = 600_000;
 /// A lease that has run out when it begins.
@@ -36,19 +39,41 @@ pub(crate) const OVER: i64 = -1000;
 /// A place for one ledger that gateways share or take over from each other.
 pub(crate) struct Store {
     place: Place,
-    _dir: TempDir,
+    _dir: Option<TempDir>,
 }
+
+/// One server for every test that does not stop it; each has a database of its own.
+static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 
 impl Store {
     pub(crate) fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { place: Place::Sqlite(dir.path().join("deep/ledger.db")), _dir: dir }
+        Self { place: Place::Sqlite(dir.path().join("deep/ledger.db")), _dir: Some(dir) }
+    }
+
+    pub(crate) fn postgres() -> Self {
+        Self::on(&CLUSTER)
+    }
+
+    /// A database of its own on a server.
+    pub(crate) fn on(cluster: &Cluster) -> Self {
+        Self { place: Place::Postgres { url: cluster.database(), connections: 8 }, _dir: None }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.place.clone()
     }
 
     pub(crate) fn file(&self) -> PathBuf {
         match &self.place {
             Place::Sqlite(path) => path.clone(),
+            Place::Postgres { .. } => panic!("it is in no file"),
         }
+    }
+
+    /// A place for a ledger that may not be there.
+    pub(crate) fn at(url: &str) -> Self {
+        Self { place: Place::Postgres { url: url.to_owned(), connections: 8 }, _dir: None }
     }
 
     /// Another gateway opens it; one boot after another is another owner.
@@ -71,6 +96,13 @@ macro_rules! promises {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $promise() {
                 super::$promise(&crate::harness::Store::sqlite()).await;
+            })*
+        }
+
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$promise(&crate::harness::Store::postgres()).await;
             })*
         }
     };

@@ -10,7 +10,11 @@
     reason = "a test that cannot go on has failed; helpers of tests count as production code to clippy"
 )]
 
+#[path = "../support/postgres.rs"]
+mod cluster;
 mod harness;
 mod approvals;
+mod full;
+mod postgres;
 mod sqlite;
 mod writes;

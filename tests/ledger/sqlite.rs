@@ -1,9 +1,13 @@
 //! What only a ledger in a file promises.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
+use loopgate::adapters::ledger::examine;
+use loopgate::domain::idempotency::Claimed;
 use loopgate::domain::idempotency::Found;
 use loopgate::domain::idempotency::State;
+use loopgate::pep::ports::Claim;
 use loopgate::pep::ports::Ledger as _;
 use loopgate::pep::ports::LedgerFault;
 
@@ -13,6 +17,7 @@ use crate::harness::executed;
 use crate::harness::found;
 use crate::harness::mine;
 use crate::harness::plan;
+use crate::harness::race;
 
 #[tokio::test]
 async fn a_second_gateway_on_one_file_is_refused_in_words() {
@@ -83,6 +88,39 @@ async fn a_person_reads_it_with_plain_sql_while_it_is_in_use() {
         FROM executions";
     let row: String = person.query_row(sql, (), |row| row.get(0)).unwrap();
     assert_eq!(row, "org_gcn ada k sent req-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_is_a_fault_of_its_own_and_undoes_nothing_beside_it() {
+    let store = Store::sqlite();
+    let ledger = store.open();
+    mine(&ledger, &plan("k0"), LONG).await;
+    let other = rusqlite::Connection::open(store.file()).unwrap();
+    other.execute("UPDATE executions SET plan = '{' WHERE id = 'exec-k0'", ()).unwrap();
+    let claims = race(64, |at| {
+        let ledger = Arc::clone(&ledger);
+        async move { ledger.claim(&plan(&format!("k{}", at / 2)), None, LONG).await }
+    })
+    .await;
+    let unreadable = claims.iter().filter(|claim| matches!(claim, Err(LedgerFault::Unreadable(_)))).count();
+    let mine = claims.iter().filter(|claim| matches!(claim, Ok(Claim::Write(Claimed::Mine(_))))).count();
+    assert_eq!((unreadable, mine), (2, 31), "{claims:?}");
+    for at in 1..32 {
+        assert!(ledger.find(&format!("exec-k{at}")).await.unwrap().is_some());
+    }
+    assert!(matches!(ledger.find("exec-k0").await, Err(LedgerFault::Unreadable(_))));
+    ledger.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_examination_works_beside_a_gateway_and_changes_nothing() {
+    let store = Store::sqlite();
+    assert!(examine(&store.place()).await.unwrap().words.ends_with("will be made at the first start"));
+    assert!(!store.file().parent().unwrap().exists());
+    let ledger = store.open();
+    let seen = examine(&store.place()).await.unwrap();
+    assert!(seen.words.starts_with("ledger_of_a in ") && seen.faults.is_empty(), "{seen:?}");
+    mine(&ledger, &plan("k"), LONG).await;
 }
 
 #[tokio::test]

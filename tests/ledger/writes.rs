@@ -383,6 +383,7 @@ async fn a_secret_is_one_for_all_replicas(store: &Store) {
 async fn a_ledger_keeps_its_name_and_everything_in_it(store: &Store) {
     let name = |ledger: &Ledger| loopgate::pep::ports::Ledger::name(ledger).to_owned();
     let ledger = store.try_open("first").unwrap();
+    ledger.probe().await.unwrap();
     assert_eq!(name(&ledger), "ledger_of_first");
     mine(&ledger, &plan("done"), LONG).await;
     ledger.settle("exec-done", 1, &executed(b"body")).await.unwrap();
@@ -390,8 +391,8 @@ async fn a_ledger_keeps_its_name_and_everything_in_it(store: &Store) {
     let done = ledger.find("exec-done").await.unwrap();
     drop(ledger);
     let ledger = store.try_open("second").unwrap();
-    assert_eq!(name(&ledger), "ledger_of_first");
     ledger.probe().await.unwrap();
+    assert_eq!(name(&ledger), "ledger_of_first");
     assert_eq!(ledger.find("exec-done").await.unwrap(), done);
     assert_eq!(ledger.ticket("apr_1").await.unwrap().unwrap(), asked);
 }

@@ -68,3 +68,24 @@ fn what_cannot_be_minted_is_exit_2_with_words() {
         assert!(said.out.is_empty(), "{said:?}");
     }
 }
+
+#[test]
+fn an_approval_is_printed_alone_and_one_that_no_gateway_takes_is_exit_2_with_words() {
+    let home = Home::new("http://127.0.0.1:9");
+    let key = home.path("issuer/dev-issuer.pem");
+    let fixed = ["token", "approval", "--ledger", "ledger_1", "--tenant", "org_gcn", "--user", "ada", "--tool", "x"];
+    let signed = run(&[&fixed[..], &["--key", &key, "--vote", "otto=certification_approver"]].concat()).exits(0);
+    assert_eq!((signed.out.lines().count(), signed.out.trim_end().split('.').count()), (1, 3), "{signed:?}");
+    let cases: [(&[&str], &str); 5] = [
+        (&["--key", &key], "--vote <USER=ROLE,ROLE>"),
+        (&["--key", "not-there.pem", "--vote", "otto"], "`not-there.pem`"),
+        (&["--key", &key, "--vote", "ada"], "a gateway would refuse that token"),
+        (&["--key", &key, "--vote", "otto", "--ttl", "1h"], "lives longer"),
+        (&["--key", &key, "--vote", "otto", "--arguments", "[1]"], "`--arguments`"),
+    ];
+    for (more, expected) in cases {
+        let said = run(&[&fixed[..], more].concat()).exits(2);
+        assert!(said.err.starts_with("error: ") && said.err.contains(expected), "{said:?}");
+        assert!(said.out.is_empty(), "{said:?}");
+    }
+}

@@ -19,6 +19,7 @@ use rusqlite::params_from_iter;
 use rusqlite::types::ToSqlOutput;
 
 use self::file::File;
+pub(super) use self::file::about;
 use self::thread::Lane;
 use super::WallClock;
 use super::rows;
@@ -69,7 +70,7 @@ impl Sqlite {
     pub(super) async fn change<T: Send + 'static>(
         &self,
         wanted: Wanted,
-        step: impl Fn(Held) -> Change<T> + Send + 'static,
+        step: impl Fn(Held) -> Change<T> + Send + Sync + 'static,
     ) -> Result<T, LedgerFault> {
         let clock = Arc::clone(&self.clock);
         self.writes.run(move |connection| change(connection, &wanted, step, clock())).await
@@ -268,7 +269,7 @@ fn list<T>(
 }
 
 /// What SQLite says, as the ledger's callers know it.
-fn fault(error: &rusqlite::Error) -> LedgerFault {
+pub(super) fn fault(error: &rusqlite::Error) -> LedgerFault {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => LedgerFault::Unavailable("its disk is full; free some space".to_owned()),
@@ -277,6 +278,9 @@ fn fault(error: &rusqlite::Error) -> LedgerFault {
         }
         // What is no error of SQLite's is a value that is not of its column's kind.
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => LedgerFault::Unreadable(error.to_string()),
+        Some(ErrorCode::SystemIoFailure) => {
+            LedgerFault::Unavailable("its disk takes no writes; see that it has space and works".to_owned())
+        }
         Some(_) => LedgerFault::Unavailable(error.to_string()),
     }
 }

@@ -3,7 +3,8 @@
 //! Promises: good for one ledger, which it names alone; for one action, by digest; for minutes. Only
 //! the configured issuers of approvals are believed, and only tokens of the one `typ`: an access
 //! token is no approval and an approval lets nobody in. The requester's own vote is left out, and a
-//! person votes once. Never says whether it was used before: the ledger does.
+//! person votes once. Never says whether it was used before, nor whether its time has passed: one
+//! that was used in time still names what it was used for, so its ticket tells both.
 //! Called by `adapters::keys`; becomes a ticket in `domain::approval`.
 
 use serde_json::{Map, Value, json};
@@ -21,7 +22,7 @@ const ID_BYTES_MAX: usize = 255;
 /// Most votes in one approval.
 const VOTES_MAX: usize = 64;
 
-/// An approval of a configured issuer, its signature, times and ledger checked.
+/// An approval of a configured issuer, its signature, form, start and ledger checked; its end is its ticket's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedApproval {
     /// What the ledger knows it by: `ext_<issuer's name>.<jti>`, which no approval of our own is called.
@@ -70,13 +71,20 @@ pub fn action_digest(
 }
 
 /// Checks an approval that is to be used in `ledger` at time `now` (seconds since the epoch).
+///
+/// One whose time has passed is given too. WHY: whoever lost the answer asks again with the same
+/// token, perhaps too late to use it and never too late to hear what came of it. It cannot be used:
+/// its ticket ends with it ([`SignedApproval::expires_ms`]).
 pub fn verify(token: &str, issuers: &[Issuer], ledger: &str, now: i64) -> Result<SignedApproval, AuthFault> {
     if issuers.is_empty() {
         return Err(AuthFault::UnknownIssuer);
     }
     let (issuer, claims) = token::signed(token, issuers, Kind::Typ(APPROVAL_TYP))?;
     check_ledger(&claims, ledger)?;
-    token::check_times(&claims, &issuer.settings, now)?;
+    match token::check_times(&claims, &issuer.settings, now) {
+        Ok(()) | Err(AuthFault::Expired) => {}
+        Err(fault) => return Err(fault),
+    }
     approval(&issuer.settings, &claims)
 }
 

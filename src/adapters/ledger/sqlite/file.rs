@@ -127,7 +127,7 @@ pub(super) fn migrate(connection: &Connection, name_if_new: &str, file: &File) -
 }
 
 /// A value about the ledger itself; none in a file without tables.
-pub(super) fn about(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+pub(in crate::adapters::ledger) fn about(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
     let there = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'ledger'";
     if connection.query_row(there, (), |row| row.get::<_, i64>(0))? == 0 {
         return Ok(None);
