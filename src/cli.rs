@@ -9,10 +9,13 @@ pub mod check;
 pub mod doctor;
 pub mod catalog;
 pub mod policy;
+pub mod approvals;
+pub mod writes;
 pub mod audit;
 pub mod token;
 pub mod sandbox;
 pub mod print;
+pub mod remote;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -61,6 +64,10 @@ enum Command {
     Catalog(catalog::Args),
     /// Check, test and ask policies
     Policy(policy::Policy),
+    /// List, read and decide approvals
+    Approvals(approvals::Args),
+    /// List and read writes, and settle unknown ones
+    Writes(writes::Args),
     /// Verify and read the journal
     Audit(audit::Args),
     /// Make a development issuer and mint its tokens
@@ -83,6 +90,8 @@ pub fn run() -> ExitCode {
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Catalog(args) => block_on(catalog::run(args)),
         Command::Policy(args) => rego(&args),
+        Command::Approvals(args) => block_on(approvals::run(args)),
+        Command::Writes(args) => block_on(writes::run(args)),
         Command::Audit(args) => audit::run(args),
         Command::Token(args) => mint(&args),
         Command::Sandbox(args) => block_on(sandbox::run(args)),

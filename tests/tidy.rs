@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["adapters", "console", "sandbox"],
     &["app"],
     &["cli::print"],
+    &["cli::remote"],
     &["cli"],
 ];
 

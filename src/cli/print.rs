@@ -7,6 +7,8 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use serde_json::Value;
+
 use crate::domain::catalog::text::is_hidden;
 
 /// What went well.
@@ -20,6 +22,8 @@ pub const PLAIN: &str = "\u{1b}[0m";
 
 /// Columns that text is laid out for; most terminals have at least these.
 pub const WIDTH: usize = 100;
+/// Columns of what people must be able to judge on any terminal.
+pub const NARROW: usize = 80;
 
 /// A line for people or programs on standard output.
 pub fn line(text: &str) {
@@ -64,6 +68,66 @@ pub fn wrapped(text: &str, indent: usize) -> String {
         used += length;
     }
     out
+}
+
+/// Text in lines of at most eighty columns; a word that is longer than a line is cut over several.
+#[must_use]
+pub fn folded(text: &str, indent: usize) -> String {
+    let room = NARROW - indent.min(NARROW / 2);
+    let mut lines: Vec<String> = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            lines.push(String::new());
+            used = 0;
+        } else if used > 0 || lines.last().is_some_and(|line| !line.is_empty()) {
+            lines.last_mut().into_iter().for_each(|line| line.push(' '));
+            used += 1;
+        }
+        for c in word.chars() {
+            if used == room {
+                lines.push(String::new());
+                used = 0;
+            }
+            lines.last_mut().into_iter().for_each(|line| line.push(c));
+            used += 1;
+        }
+    }
+    lines.join(&format!("\n{}", " ".repeat(indent)))
+}
+
+/// JSON over several lines, none of which it can leave; what is short stays on one.
+#[must_use]
+pub fn block(value: &Value) -> String {
+    let mut lines = Vec::new();
+    laid_out(value, 2, "", "", &mut lines);
+    lines.join("\n")
+}
+
+fn laid_out(value: &Value, indent: usize, name: &str, end: &str, lines: &mut Vec<String>) {
+    let pad = " ".repeat(indent);
+    let whole = format!("{name}{}", plain_json(&value.to_string()));
+    let inner: Vec<(String, &Value)> = match value {
+        _ if indent + whole.chars().count() < NARROW => Vec::new(),
+        Value::Object(members) => {
+            let named = |name: &String| format!("{}: ", plain_json(&Value::from(name.as_str()).to_string()));
+            members.iter().map(|(name, value)| (named(name), value)).collect()
+        }
+        Value::Array(items) => items.iter().map(|item| (String::new(), item)).collect(),
+        _ => Vec::new(),
+    };
+    if inner.is_empty() {
+        lines.push(format!("{pad}{}", folded(&format!("{whole}{end}"), indent + 4)));
+        return;
+    }
+    let (open, close) = if value.is_object() { ('{', '}') } else { ('[', ']') };
+    lines.push(format!("{pad}{}", folded(&format!("{name}{open}"), indent + 4)));
+    let last = inner.len() - 1;
+    for (at, (name, item)) in inner.into_iter().enumerate() {
+        laid_out(item, indent + 2, &name, if at == last { "" } else { "," }, lines);
+    }
+    lines.push(format!("{pad}{close}{end}"));
 }
 
 /// Text for a terminal: one line, nothing that hides, reorders or is obeyed.

@@ -112,7 +112,7 @@ struct Errand {
     tenant: Tenant,
     request_id: String,
     record: Record,
-    /// The id that they named, before anything is known of it.
+    /// The id that they named, as long as it stands nowhere else in the record.
     named: String,
     /// A last record has been written already.
     told: bool,

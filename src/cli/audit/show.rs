@@ -44,12 +44,37 @@ fn tell(action: &[Entry], out: &mut dyn Write) -> Result<(), Stop> {
     heading(action, several, out)?;
     let start = first.at("/start_time").and_then(Value::as_i64).unwrap_or(first.time_ms());
     let mut request = None;
+    let mut readers: Vec<(&str, usize)> = Vec::new();
     for one in action {
+        if several && is_look(one) {
+            match readers.iter_mut().find(|(user, _)| *user == one.user()) {
+                Some((_, times)) => *times += 1,
+                None => readers.push((one.user(), 1)),
+            }
+            continue;
+        }
+        looked_at(&mut readers, out)?;
         if several && request != Some(one.request_id()) {
             writeln!(out, "{}", arrival(one))?;
             request = Some(one.request_id());
         }
         entry(one, start, out)?;
+    }
+    looked_at(&mut readers, out)
+}
+
+/// Whether somebody only looked how it stands. WHY: those who wait look often, and it changes nothing.
+fn is_look(entry: &Entry) -> bool {
+    let shown = ["approvals.show", "writes.show"].contains(&entry.method());
+    entry.stage() == "outcome" && (shown || entry.tool() == "loopiq_get_action")
+}
+
+/// Who looked since the last step, in one line.
+fn looked_at(readers: &mut Vec<(&str, usize)>, out: &mut dyn Write) -> Result<(), Stop> {
+    let words: Vec<String> =
+        readers.drain(..).map(|(user, times)| format!("{} ({})", plain(user), print::count(times, "time"))).collect();
+    if !words.is_empty() {
+        writeln!(out, "- read by {}", print::wrapped(&words.join(", "), 10))?;
     }
     Ok(())
 }
@@ -97,7 +122,8 @@ fn heading(action: &[Entry], several: bool, out: &mut dyn Write) -> Result<(), S
     }
     line("workflow", first("/unmapped/loopgate/workflow"))?;
     let tool = first("/unmapped/loopgate/tool");
-    let via = first("/unmapped/loopgate/via");
+    let via = action.iter().find(|entry| !entry.tool().is_empty()).map(|entry| plain(entry.own("via")));
+    let via = via.unwrap_or_default();
     line("called", if via.is_empty() { tool } else { format!("{tool} through {via}") })?;
     line("route", first("/unmapped/loopgate/route"))?;
     let arguments = action.iter().find_map(|entry| entry.at("/api/request/data/arguments"));
@@ -114,7 +140,7 @@ fn entry(entry: &Entry, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> 
     let (stage, result) = (plain(entry.stage()), plain(&entry.result()));
     let result = if result.is_empty() { String::new() } else { format!("  {result}") };
     let what = format!("{}{stage}{result}{}", print::STRONG, print::PLAIN);
-    writeln!(out, "{}  +{after} ms  {what}  ({})", time(entry.time_ms()), plain(entry.reference()))?;
+    writeln!(out, "{}  +{}  {what}  ({})", time(entry.time_ms()), passed(after), plain(entry.reference()))?;
     let mut detail = |label: &str, text: &str| -> Result<(), Stop> {
         if !text.is_empty() {
             writeln!(out, "    {label:<9}{}", print::wrapped(&plain(text), 13))?;
@@ -157,6 +183,16 @@ fn entry(entry: &Entry, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> 
         detail("took", &steps.join(", "))?;
     }
     Ok(())
+}
+
+/// Milliseconds as people say them; between a question and its approval hours may pass.
+fn passed(ms: i64) -> String {
+    match ms {
+        ..10_000 => format!("{ms} ms"),
+        10_000..120_000 => format!("{} s", ms / 1_000),
+        120_000..7_200_000 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
 }
 
 fn reasons(of: &Value, detail: &mut impl FnMut(&str, &str) -> Result<(), Stop>) -> Result<(), Stop> {

@@ -10,6 +10,7 @@ use super::*;
 use crate::adapters::journal::{Journal, Settings, SigningKey, generate_signing_key};
 use crate::domain::audit::record::{Answered, Execution, Opened, Record, Stage};
 use crate::domain::identity::forge::{principal, tenant};
+use crate::domain::mcp::Era;
 use crate::domain::refusal::{Code, Refusal};
 
 struct Scene {
@@ -380,14 +381,21 @@ fn one_action_is_told_whole_over_all_its_requests_and_in_their_order() {
         record.stage(Stage::Outcome, at)
     };
     let mut voting = of(2, "otto", Some("apr_1"), None);
+    let look = |n: i64| {
+        let mut record = of(n, "otto", Some("apr_1"), None);
+        record.asked("approvals.show", Era::Modern);
+        record.stage(Stage::Outcome, 1_500 + n)
+    };
     scene.boot(vec![
         of(1, "ada", Some("apr_1"), None).stage(Stage::Approval("requested"), 1_001),
+        look(6),
+        look(7),
         voting.stage(Stage::Approval("vote"), 2_001),
         voting.stage(Stage::Approval("approved"), 2_002),
         of(3, "ada", Some("apr_1"), Some("x1")).stage(Stage::Intent, 3_001),
         done(of(3, "ada", Some("apr_1"), Some("x1")), 3_002, false),
-        done(of(4, "ada", None, Some("x1")), 4_001, true),
-        of(5, "ben", None, None).stage(Stage::Denied, 5_001),
+        done(of(4, "ada", None, Some("x1")), 400_001, true),
+        of(5, "ben", None, None).stage(Stage::Denied, 500_001),
     ]);
     let (_, whole) = scene.show("apr_1");
     for id in ["x1", "WP-1", "req-2", "req-4", "gateway-1/1/2"] {
@@ -399,6 +407,7 @@ fn one_action_is_told_whole_over_all_its_requests_and_in_their_order() {
         "approval     apr_1",
         "- ada, tools/call, request req-1",
         "approval.requested",
+        "- read by otto (2 times)",
         "- otto, tools/call, request req-2",
         "approval.vote",
         "approval.approved",
@@ -407,6 +416,7 @@ fn one_action_is_told_whole_over_all_its_requests_and_in_their_order() {
         "outcome  executed 201",
         "records  WP-1",
         "request req-4",
+        "+6 min  outcome",
         "an earlier answer given again",
     ] {
         let at = whole.get(last..).and_then(|rest| rest.find(step)).unwrap_or_else(|| panic!("{step}: {whole}"));

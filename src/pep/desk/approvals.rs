@@ -126,6 +126,7 @@ impl Desk {
             Declined::request("`digest` is missing", "read the approval, and send the `digest` of what you saw")
         })?;
         let reason = bounded(cast.reason)?;
+        errand.record.concerns(&ticket.subject.tool);
         let verb = view::verb(verdict);
         let says = format!("{} votes to {verb} {}", errand.who(), about(&ticket));
         let data = json!({"verdict": verb, "reason": reason, "digest": digest});
@@ -171,6 +172,7 @@ impl Desk {
     async fn revoked(&self, errand: &mut Errand, id: &str, cast: Cast) -> Result<Value, Declined> {
         let ticket = self.visible_ticket(errand, id).await?;
         let reason = bounded(cast.reason)?;
+        errand.record.concerns(&ticket.subject.tool);
         let says = format!("{} takes back {}", errand.who(), about(&ticket));
         self.intend(errand, Stage::Approval("revoke"), says, json!({"reason": reason, "digest": ticket.digest}))
             .await?;
@@ -240,9 +242,9 @@ impl Desk {
         errand.names(id);
         let ticket = self.approvals.ticket(id).await?.filter(|ticket| self.sees(errand, ticket));
         let Some(ticket) = ticket else { return Err(Declined::no_approval()) };
+        errand.named.clear();
         let (subject, record) = (&ticket.subject, &mut errand.record);
         record.approved_by(&ticket.id);
-        record.concerns(&subject.tool);
         record.workflow(&subject.workflow, &[]);
         if let Some(key) = &subject.idempotency_key {
             record.keyed(key, ticket.consumed_by.as_deref());

@@ -107,6 +107,7 @@ impl Desk {
     async fn resolved(&self, errand: &mut Errand, id: &str, said: Said) -> Result<Value, Declined> {
         let write = self.visible_write(errand, id).await?;
         let said = checked(said)?;
+        errand.record.concerns(&write.plan.tool);
         let outcome = if said.happened { "executed" } else { "failed" };
         let says = format!("{} says that {} was {outcome}", errand.who(), about(&write));
         let data = json!({"outcome": outcome, "evidence": said.evidence, "recordIds": said.record_ids});
@@ -180,9 +181,9 @@ impl Desk {
             None => self.by_key(errand, id).await?,
         };
         let Some(write) = found else { return Err(Declined::no_write()) };
+        errand.named.clear();
         let (plan, record) = (&write.plan, &mut errand.record);
         record.keyed(&plan.key, Some(&plan.execution_id));
-        record.concerns(&plan.tool);
         record.workflow(&plan.workflow, &[]);
         if let Some(approval) = &plan.approval_id {
             record.approved_by(approval);
