@@ -190,6 +190,6 @@ impl Demo {
             .iter()
             .map(|user| format!("  {:<14}{:<24}{}\n", user.user, user.roles.join(", "), user.tenants.join(", ")));
         out.extend(users);
-        out + &world::try_these(&self.gateway.mcp_url(), &self.dir)
+        out + &world::try_these(&self.gateway.mcp_url(), self.gateway.admin, &self.dir)
     }
 }

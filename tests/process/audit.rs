@@ -25,7 +25,7 @@ fn journal() -> (Home, String) {
         ("loopiq_refresh_release_certification_evidence_graph", json!({"release": "backend-v1.0-GCN"})),
         (
             "loopiq_decide_release_certification",
-            json!({"release": "backend-v1.0-GCN", "decision": "certify", "reason": "because ".repeat(30)}),
+            json!({"release": "backend-v1.0-GCN", "decision": "reject", "reason": "because ".repeat(30)}),
         ),
     ] {
         call(&gateway.mcp, &token, tool, &arguments).unwrap();

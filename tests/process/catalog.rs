@@ -22,9 +22,9 @@ fn a_backends_api_document_becomes_a_catalog_that_lints_and_serves() {
     let said = run(&["catalog", "import", &format!("{}/openapi.json", sandbox.url), "--out", &imported]).exits(0);
     assert!(said.out.is_empty() && said.err.contains(" routes imported; "), "{said:?}");
     let lint = run(&["catalog", "lint", &imported]).exits(0);
-    assert_eq!(lint.out, "41 tools, nothing to mend\n");
+    assert_eq!(lint.out, "43 tools, nothing to mend\n");
     let json = run(&["catalog", "lint", "--json", &imported]).exits(0).json();
-    assert_eq!(json, json!({"loads": true, "tools": 41, "findings": []}));
+    assert_eq!(json, json!({"loads": true, "tools": 43, "findings": []}));
     home.settings(|text| text.replace(&shown(&of_repository("config/catalog.yaml")), "imported.yaml"));
     let gateway = Gateway::serve(&home);
     let token = home.token();

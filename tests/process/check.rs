@@ -11,9 +11,9 @@ const NOWHERE: &str = "http://127.0.0.1:9";
 fn good_settings_are_ok_without_anything_to_reach() {
     let home = Home::new(NOWHERE);
     let said = run(&["check", "--config", &home.config()]).exits(0);
-    assert!(said.out.starts_with("ok: 41 tools, policy ") && said.err.is_empty(), "{said:?}");
+    assert!(said.out.starts_with("ok: 43 tools, policy ") && said.err.is_empty(), "{said:?}");
     let json = run(&["check", "--json", "--config", &home.config()]).exits(0).json();
-    assert_eq!((&json["ok"], &json["tools"]), (&json!(true), &json!(41)));
+    assert_eq!((&json["ok"], &json["tools"]), (&json!(true), &json!(43)));
     let left: Vec<_> = std::fs::read_dir(home.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "nothing is made: {left:?}");
 }

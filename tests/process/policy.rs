@@ -19,7 +19,7 @@ fn spoilt() -> Home {
 #[test]
 fn check_says_what_would_be_loaded_or_every_fault_with_its_place() {
     let said = run(&["policy", "check", &shown(&of_repository("policies"))]).exits(0);
-    let starts = ["ok: ", "bundle ", "data   ", "engine ", "tried with 41 tools"];
+    let starts = ["ok: ", "bundle ", "data   ", "engine ", "tried with 43 tools"];
     assert!(starts.iter().zip(said.out.lines()).all(|(start, line)| line.starts_with(start)), "{said:#?}");
     let said = run(&["policy", "check", &spoilt().path("policies")]).exits(1);
     assert!(said.out.contains("roles.rego:"), "{said:?}");

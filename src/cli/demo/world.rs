@@ -19,6 +19,8 @@ use crate::pep::ports::Clock;
 
 static POLICIES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
 const CATALOG: &str = include_str!("../../../config/catalog.yaml");
+/// Arguments of a work package that fits the sandbox's records.
+const PACKAGE: &str = include_str!("../../../config/examples/remediation.json");
 
 /// Tokens of the demo are good this long: seconds.
 const TOKEN_TTL_S: i64 = 12 * 3600;
@@ -124,7 +126,11 @@ pub(super) fn unpack(dir: &Path) -> Result<(), String> {
         std::fs::create_dir_all(&policies).map_err(text)?;
         POLICIES.extract(&policies).map_err(text)?;
     }
-    Ok(())
+    let call = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":\n\
+         {{\"name\":\"loopiq_create_remediation_work_package\",\"arguments\":\n{PACKAGE}}}}}\n"
+    );
+    std::fs::write(dir.join("work-package.json"), call).map_err(text)
 }
 
 /// The settings of the demo, short enough to read.
@@ -167,7 +173,8 @@ log: {{filter: warn}}
 }
 
 /// Three commands to try, ready to paste.
-pub(super) fn try_these(mcp: &str, dir: &Path) -> String {
+pub(super) fn try_these(mcp: &str, admin: SocketAddr, dir: &Path) -> String {
+    let admin = format!("http://{admin}");
     let in_dir = |name: &str| quoted(&dir.join(name).display().to_string());
     let exe = std::env::current_exe().map_or_else(|_| "loopgate".into(), |exe| quoted(&exe.display().to_string()));
     let call = |user: &str, tool: &str, arguments: &str| {
@@ -182,11 +189,13 @@ pub(super) fn try_these(mcp: &str, dir: &Path) -> String {
         )
     };
     let read = call("ada", "loopiq_get_release_certification", "{\"release\":\"backend-v1.0-GCN\"}");
-    let decide = call(
-        "ada",
-        "loopiq_decide_release_certification",
-        "{\"release\":\"backend-v1.0-GCN\",\"decision\":\"certify\",\"reason\":\"all controls pass\"}",
+    let token = in_dir("tokens/ada");
+    let ask = format!(
+        "  curl -sS -w '\\n' {mcp} \\\n    -H \"Authorization: Bearer $(cat {token})\" \\\n    \
+         -H 'Content-Type: application/json' \\\n    -d @{}",
+        in_dir("work-package.json")
     );
+    let approver = in_dir("tokens/otto");
     let (audit, key) = (in_dir("audit"), in_dir("keys/audit.pub"));
     format!(
         "
@@ -195,10 +204,11 @@ try, in another terminal:
 1. ada reads a certification
 {read}
 
-2. ada asks for what others must approve first, and is told who
-{decide}
+2. ada wants a work package with a story and three tasks, which others must approve first
+{ask}
 
-3. what was recorded, and that nobody changed it
+3. otto sees what waits for him; and what was recorded, and that nobody changed it
+  {exe} approvals list --url {admin} --token-file {approver} && \\
   {exe} audit query {audit} && \\
   {exe} audit verify {audit} --pub {key}
 
