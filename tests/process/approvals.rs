@@ -98,10 +98,10 @@ fn an_approver_decides_about_exactly_what_was_shown_and_the_journal_tells_it_who
     assert!(used.err.contains("approval_spent"), "{used:?}");
 
     let told = run(&["audit", "show", &demo.path("audit"), &made]).exits(0).out;
-    let mut last = 0;
+    let mut from = 0;
     for step in ["approval.requested", "otto from", "approval.vote", "approval.approved", "outcome  executed 201"] {
-        let at = told.get(last..).and_then(|rest| rest.find(step)).unwrap_or_else(|| panic!("{step}: {told}"));
-        last += at;
+        let at = told.get(from..).and_then(|rest| rest.find(step)).unwrap_or_else(|| panic!("{step}: {told}"));
+        from += at;
     }
     assert_eq!(run(&["audit", "show", &demo.path("audit"), &id]).exits(0).out, told);
     run(&["audit", "verify", &demo.path("audit"), "--pub", &demo.path("keys/audit.pub")]).exits(0);
