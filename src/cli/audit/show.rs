@@ -139,7 +139,8 @@ fn entry(entry: &Entry, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> 
     let after = entry.time_ms().saturating_sub(start_ms);
     let (stage, result) = (plain(entry.stage()), plain(&entry.result()));
     let result = if result.is_empty() { String::new() } else { format!("  {result}") };
-    let what = format!("{}{stage}{result}{}", print::STRONG, print::PLAIN);
+    let tried = if entry.at("/unmapped/loopgate/dry_run").is_some() { " (dry run)" } else { "" };
+    let what = format!("{}{stage}{tried}{result}{}", print::STRONG, print::PLAIN);
     writeln!(out, "{}  +{}  {what}  ({})", time(entry.time_ms()), passed(after), plain(entry.reference()))?;
     let mut detail = |label: &str, text: &str| -> Result<(), Stop> {
         if !text.is_empty() {
