@@ -150,6 +150,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         settings: sentence_settings(&settings, &resource, operators.addr),
         in_flight: pep::InFlight::default(),
         refused: pep::Refused::new(),
+        quiet: pep::Quiet::default(),
     });
     let desk = Arc::new(desk::desk(&settings, &gate, &journal));
     let (stop, stopped) = watch::channel(false);
@@ -494,6 +495,6 @@ fn sentence_settings(settings: &Settings, resource: &str, admin: SocketAddr) -> 
         issuers: settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
         scopes: settings.issuers.iter().flat_map(|issuer| issuer.scopes.clone()).collect(),
         approvals_link: approvals_link(settings, admin),
-        patience: Patience { resend_ms: ms(ledger.resend_within), settle_ms: ms(ledger.settle_after) },
+        patience: Patience { resend_ms: ms(ledger.resend_within), settle: ledger.settle_after },
     }
 }

@@ -222,7 +222,7 @@ pub struct Ledger {
     pub keep: Duration,
     /// How long an unknown write may be sent again under its key.
     pub resend_within: Duration,
-    /// How long a lookup must find nothing before a write counts as not made.
+    /// How long a copy of a write may be on its way.
     pub settle_after: Duration,
 }
 

@@ -23,6 +23,7 @@ mod answer;
 mod own;
 mod action;
 pub mod reconcile;
+mod quiet;
 mod outbound;
 mod inflight;
 mod refused;
@@ -36,6 +37,7 @@ use tracing::info_span;
 pub use inflight::InFlight;
 pub use outbound::Proof;
 pub use outbound::Propagation;
+pub use quiet::Quiet;
 pub use refused::Refused;
 
 use self::arrival::Answer;
@@ -90,6 +92,8 @@ pub struct Pep {
     pub in_flight: InFlight,
     /// How often refusals of strangers are recorded.
     pub refused: Refused,
+    /// How long lost writes have been quiet.
+    pub quiet: Quiet,
 }
 
 /// Plain settings of the sentence.

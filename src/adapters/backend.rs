@@ -21,6 +21,7 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
+use tokio::time::Instant;
 
 use crate::domain::pdp::ruling::Permit;
 use crate::metrics::Metrics;
@@ -167,6 +168,10 @@ impl Exchange<'_> {
         let (mut session, reused) =
             connected.map_err(|cause| (self.fault(SendFaultKind::Unreachable, format!("connect: {cause}")), false))?;
         let header = self.header().map_err(|fault| (fault, false))?;
+        if self.request.send_before.is_some_and(|latest| Instant::now() > latest) {
+            let late = "it was ready to be sent only after the time for it had passed".to_owned();
+            return Err((self.fault(SendFaultKind::Unreachable, late), false));
+        }
         self.bytes_left.store(true, Ordering::Release);
         if let Err(cause) = self.ask(&mut session, header).await {
             return Err((self.fault(SendFaultKind::Broken, cause), reused));

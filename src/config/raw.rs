@@ -243,7 +243,7 @@ section! {
         keep: String = "30d".into();
         /// How long a write whose outcome is unknown may be sent again under its key; no longer than the backend remembers keys.
         resend_within: String = "1h".into();
-        /// How long a lookup must find nothing before an unknown write counts as not made.
+        /// How long a copy of a write may be on its way: LoopIQ must lack it for longer before it counts as not made.
         settle_after: String = "30s".into();
     }
 }

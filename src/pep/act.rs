@@ -150,6 +150,8 @@ impl Pep {
         let execution_id = asked.underway.as_ref().map(|underway| underway.execution_id.clone());
         let outbound = self.outbound(standing, asked, action, request, execution_id.as_deref());
         let outbound = outbound.inspect_err(|_| came(asked, Came::NotSent))?;
+        let send_before = asked.underway.as_ref().map(|underway| underway.send_before);
+        let outbound = Outbound { send_before, ..outbound };
         asked.progress.send(1, PROGRESS_STEPS, "allowed by policy, sent to LoopIQ");
         asked.reach = if may_write(permit) { Reach::Write } else { Reach::Read };
         let started = Instant::now();

@@ -5,11 +5,13 @@
 //! it through; what became of a write is in the ledger before anyone is told; what nobody knows is
 //! said to be unknown. Never sends. Called by `pep`.
 
+use std::time::Duration;
 use std::time::Instant;
 
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use tokio::time::Instant as Moment;
 
 use super::Pep;
 use super::act::note;
@@ -48,6 +50,8 @@ use crate::metrics::Stage;
 
 /// Milliseconds that a write's owner has beyond the backend's own time, to settle it.
 const LEASE_MARGIN_MS: u64 = 10_000;
+/// From taking a write to its first byte; whoever comes later does not send it.
+pub(super) const BEGIN_WITHIN: Duration = Duration::from_secs(10);
 /// Milliseconds until an unknown outcome is looked at for the first time.
 const FIRST_LOOK_MS: i64 = 500;
 /// Milliseconds after which a caller may ask again.
@@ -75,6 +79,8 @@ pub(super) struct Underway {
     pub(super) fence: i64,
     /// What became of it, as far as that is known.
     pub(super) came: Came,
+    /// When its first byte may leave at the latest.
+    pub(super) send_before: Moment,
 }
 
 /// What became of a try.
@@ -95,9 +101,12 @@ impl Came {
 
 impl Underway {
     /// A write about to be sent: until an answer says otherwise, nobody knows.
-    fn begun(execution: &Execution) -> Self {
+    fn begun(execution: &Execution, claimed: Moment) -> Self {
         let came = Came::unknown("the gateway did not get to know");
-        Self { execution_id: execution.plan.execution_id.clone(), fence: execution.fence, came }
+        let execution_id = execution.plan.execution_id.clone();
+        // WHY: who stood still since the claim, and begins only now, may send what others have found
+        // by then never to have happened.
+        Self { execution_id, fence: execution.fence, came, send_before: claimed + BEGIN_WITHIN }
     }
 }
 
@@ -166,14 +175,14 @@ impl Pep {
     /// Takes the write, and the approval with it, in one durable step. From here on it may be sent.
     pub(super) async fn claim(&self, asked: &mut Asked, held: Held, recalled: &Recalled) -> Result<Held, No> {
         let Held::New(plan) = held else { return Ok(held) };
-        let started = Instant::now();
+        let (started, claimed) = (Instant::now(), Moment::now());
         let lease_ms = plan.request.timeout_ms.saturating_add(LEASE_MARGIN_MS);
         let issued = recalled.ticket.as_ref().filter(|ticket| ticket.subject.is_issued());
         let claim = self.ledger.claim(&plan, issued, i64::try_from(lease_ms).unwrap_or(i64::MAX)).await;
         asked.took(&self.metrics, Stage::Remember, started);
         match claim.map_err(|fault| unavailable(&fault))? {
             Claim::Write(Claimed::Mine(execution)) => {
-                asked.underway = Some(Underway::begun(&execution));
+                asked.underway = Some(Underway::begun(&execution, claimed));
                 Ok(Held::Mine(execution))
             }
             Claim::Write(Claimed::Theirs(found)) => met(found, asked),
@@ -183,7 +192,7 @@ impl Pep {
 
     /// What became of the write is durable, or nobody is told that it is known.
     pub(super) async fn settle(&self, asked: &mut Asked, outcome: Result<Reply, No>) -> Result<Reply, No> {
-        let Some(Underway { execution_id, fence, came }) = asked.underway.take() else { return outcome };
+        let Some(Underway { execution_id, fence, came, .. }) = asked.underway.take() else { return outcome };
         let started = Instant::now();
         let stored = match &came {
             Came::NotSent => self.ledger.release(&execution_id, fence).await,

@@ -100,6 +100,7 @@ impl Propagation {
             headers,
             body: request.body,
             timeout: request.timeout,
+            send_before: None,
         })
     }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Map;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::domain::approval;
 use crate::domain::approval::Ballot;
@@ -105,6 +106,9 @@ pub struct Outbound {
     pub body: Option<Vec<u8>>,
     /// Time for the whole exchange.
     pub timeout: Duration,
+    /// When the first byte of a claimed write may leave at the latest; whoever comes later has been
+    /// left behind. By a clock that nobody sets.
+    pub send_before: Option<Instant>,
 }
 
 /// A backend's answer.
@@ -151,6 +155,7 @@ pub enum SendFaultKind {
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// Sends once. A write is never sent again by this port, whatever happens; a read may be, once.
+    /// Looks at [`Outbound::send_before`] right before the first byte.
     ///
     /// Needs a permit, so that nothing reaches a backend undecided.
     async fn send(&self, permit: &Permit<Action>, request: Outbound) -> Result<BackendAnswer, SendFault>;

@@ -3,20 +3,24 @@
 //! Promises: a write is sent again only as the same bytes under the same key, only where the
 //! backend honours that key, only for a bounded time and only if today's policy still lets it
 //! through; else the backend is asked, else a person decides; nothing runs again because a timer
-//! ran out. What is found is in the journal before it is in the ledger. Never answers a client.
-//! Run by `app` beside the doors.
+//! ran out, and nothing is said not to have happened while a copy of it may be on its way. What is
+//! found is in the journal before it is in the ledger. Never answers a client. Run by `app` beside
+//! the doors.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::Pep;
 use super::act::is_definite;
 use super::asked::fresh_id;
+use super::once::BEGIN_WITHIN;
 use super::outbound::CallIds;
 use super::outbound::CallerProof;
 use super::ports::Action;
@@ -53,8 +57,9 @@ const WAIT_MAX_MS: i64 = 15_000;
 pub struct Patience {
     /// Milliseconds since it was first sent during which a write may be sent again.
     pub resend_ms: i64,
-    /// Milliseconds since it was last sent after which "no such execution" means that it never happened.
-    pub settle_ms: i64,
+    /// How long a copy of a write may be on its way: when it has been quiet for longer, "no such
+    /// execution" means that it never happened, and a no to one copy is a no to all.
+    pub settle: Duration,
 }
 
 /// What was found out of a write.
@@ -65,12 +70,23 @@ enum Finding {
     Nothing(String),
 }
 
+/// What the backend's books say of a write.
+enum Books {
+    /// It happened.
+    Has(Settlement),
+    /// They have no such execution.
+    Lacks,
+    /// Nothing could be learnt from them.
+    Silent(String),
+}
+
 impl Pep {
     /// One round: takes writes that nobody has been heard of, and finds out. Says how many were taken.
     pub async fn reconcile(&self) -> Result<usize, LedgerFault> {
+        let send_before = Instant::now() + BEGIN_WITHIN;
         let taken = self.ledger.take_over(LEASE_MS, ROUND).await?;
         let count = taken.len();
-        join_all(taken.iter().map(|write| self.find_out(write))).await;
+        join_all(taken.iter().map(|write| self.find_out(write, send_before))).await;
         Ok(count)
     }
 
@@ -91,17 +107,19 @@ impl Pep {
         Ok(lapsed.len())
     }
 
-    async fn find_out(&self, write: &Execution) {
+    async fn find_out(&self, write: &Execution, send_before: Instant) {
         let id = &write.plan.execution_id;
+        let still_ms = i64::try_from(self.until_quiet(write).as_millis()).unwrap_or(i64::MAX);
         let finding = match self.permit_again(write) {
-            Ok((permit, tool)) => self.look(write, &permit, &tool).await,
+            Ok((permit, tool)) => self.look(write, &permit, &tool, send_before).await,
             Err(why) => Finding::Nothing(why),
         };
         let settlement = match finding {
             Finding::Known(settlement) => settlement,
             Finding::Nothing(note) => {
                 let tries = write.attempts.min(16);
-                let retry_in_ms = 500_i64.saturating_mul(1_i64 << tries).min(WAIT_MAX_MS);
+                let wait_ms = 500_i64.saturating_mul(1_i64 << tries).min(WAIT_MAX_MS);
+                let retry_in_ms = if still_ms > 0 { wait_ms.min(still_ms.saturating_add(1)) } else { wait_ms };
                 Settlement::Unknown { note, retry_in_ms }
             }
         };
@@ -112,7 +130,10 @@ impl Pep {
             return;
         }
         match self.ledger.settle(id, write.fence, &settlement).await {
-            Ok(true) if known => self.metrics.reconciled.inc(),
+            Ok(true) if known => {
+                self.quiet.forget(id);
+                self.metrics.reconciled.inc();
+            }
             Ok(_) => {}
             Err(fault) => warn!("what became of write {id} is known and cannot be remembered: {fault}"),
         }
@@ -129,23 +150,35 @@ impl Pep {
         Ok((permit, Arc::clone(tool)))
     }
 
-    /// Sends it again where that is safe, else asks the backend what became of it.
-    async fn look(&self, write: &Execution, permit: &Permit<Action>, tool: &Tool) -> Finding {
-        let now_ms = self.clock.now_ms();
-        let since_ms = now_ms.saturating_sub(write.sent_ms.unwrap_or(write.created_ms));
-        let same_tool = tool.digest == write.plan.definition;
-        if tool.idempotent && same_tool && since_ms <= self.settings.patience.resend_ms {
-            return self.resend(write, permit, tool).await;
-        }
-        self.ask_books(write, permit, tool, since_ms, "it is too late to send it again").await
+    /// How much longer a copy of the write may be on its way.
+    fn until_quiet(&self, write: &Execution) -> Duration {
+        // WHY the second part: whoever had it before, and holds it still by their own clock, may begin yet.
+        (self.settings.patience.settle + BEGIN_WITHIN)
+            .saturating_sub(self.quiet.of(&write.plan.execution_id, write.fence))
     }
 
-    async fn resend(&self, write: &Execution, permit: &Permit<Action>, tool: &Tool) -> Finding {
+    /// Sends it again where that is safe, else asks the backend what became of it.
+    async fn look(&self, write: &Execution, permit: &Permit<Action>, tool: &Tool, send_before: Instant) -> Finding {
+        let since_ms = self.clock.now_ms().saturating_sub(write.sent_ms.unwrap_or(write.created_ms));
+        let same_tool = tool.digest == write.plan.definition;
+        if tool.idempotent && same_tool && since_ms <= self.settings.patience.resend_ms {
+            return self.resend(write, permit, tool, send_before).await;
+        }
+        if tool.lookup.is_none() {
+            return Finding::Nothing(
+                "it cannot be sent again, and LoopIQ cannot be asked; people must settle it".into(),
+            );
+        }
+        let never = || Settlement::Failed { kept: never_happened() };
+        self.by_books(write, permit, tool, never).await
+    }
+
+    async fn resend(&self, write: &Execution, permit: &Permit<Action>, tool: &Tool, send_before: Instant) -> Finding {
         let mut record = self.record(write, "sent again under the same key, because its answer was lost");
         if let Err(fault) = self.journal.append(record.stage(Written::Intent, self.clock.now_ms())).await {
             return Finding::Nothing(format!("the journal takes no records: {fault}"));
         }
-        let answer = match self.send_as(write, permit, write.plan.request.again(), true).await {
+        let answer = match self.send_as(write, permit, write.plan.request.again(), Some(send_before)).await {
             Ok(answer) => answer,
             Err(why) => return Finding::Nothing(why),
         };
@@ -153,57 +186,74 @@ impl Pep {
             return Finding::Known(executed(&answer, permit, self));
         }
         if !is_definite(answer.status) {
+            self.quiet.stirred(&write.plan.execution_id);
             return Finding::Nothing(format!("status {} when it was sent again", answer.status));
         }
-        // WHY: a no to the second sending may be because of the first; where the backend can be
-        // asked, its books decide, and a conflict alone proves nothing.
+        // WHY: a no to one copy may be because another was a yes; where the backend can be asked, its
+        // books decide, and a conflict alone proves nothing.
+        let rejected = || Settlement::Failed { kept: kept(&answer, KnownBy::Resend) };
         if tool.lookup.is_some() {
-            let rejected = Settlement::Failed { kept: kept(&answer, KnownBy::Resend) };
-            return match self.ask_books(write, permit, tool, 0, "").await {
-                Finding::Nothing(_) => Finding::Known(rejected),
-                known @ Finding::Known(_) => known,
-            };
+            return self.by_books(write, permit, tool, rejected).await;
         }
         if matches!(answer.status, 409 | 412) {
             return Finding::Nothing(format!("status {}, perhaps because it happened", answer.status));
         }
-        Finding::Known(Settlement::Failed { kept: kept(&answer, KnownBy::Resend) })
+        self.once_quiet(write, rejected)
     }
 
-    async fn ask_books(
+    /// What the backend's books say; what they lack is `otherwise`.
+    async fn by_books(
         &self,
         write: &Execution,
         permit: &Permit<Action>,
         tool: &Tool,
-        since_ms: i64,
-        else_why: &str,
+        otherwise: impl FnOnce() -> Settlement,
     ) -> Finding {
-        let request = match tool.lookup_request(&write.plan.execution_id) {
-            Ok(Some(request)) => request,
-            Ok(None) => {
-                return Finding::Nothing(format!("{else_why}, and LoopIQ cannot be asked; people must settle it"));
-            }
-            Err(refusal) => return Finding::Nothing(refusal.words()),
-        };
-        match self.send_as(write, permit, request, false).await {
-            Ok(answer) if (200..300).contains(&answer.status) => Finding::Known(from_lookup(&answer, permit, self)),
-            Ok(answer) if answer.status == 404 && since_ms > self.settings.patience.settle_ms => {
-                Finding::Known(Settlement::Failed { kept: never_happened() })
-            }
-            Ok(answer) => Finding::Nothing(format!("status {} when LoopIQ was asked", answer.status)),
-            Err(why) => Finding::Nothing(why),
+        match self.ask_books(write, permit, tool).await {
+            Books::Has(settlement) => Finding::Known(settlement),
+            Books::Lacks => self.once_quiet(write, otherwise),
+            Books::Silent(why) => Finding::Nothing(why),
         }
     }
 
+    /// The settlement, if no copy of the write can turn up after it.
+    fn once_quiet(&self, write: &Execution, settlement: impl FnOnce() -> Settlement) -> Finding {
+        if self.until_quiet(write).is_zero() {
+            return Finding::Known(settlement());
+        }
+        Finding::Nothing("it has not happened, and may still be on its way".to_owned())
+    }
+
+    async fn ask_books(&self, write: &Execution, permit: &Permit<Action>, tool: &Tool) -> Books {
+        let request = match tool.lookup_request(&write.plan.execution_id) {
+            Ok(Some(request)) => request,
+            Ok(None) => return Books::Silent("LoopIQ cannot be asked".to_owned()),
+            Err(refusal) => return Books::Silent(refusal.words()),
+        };
+        match self.send_as(write, permit, request, None).await {
+            Ok(answer) if (200..300).contains(&answer.status) => Books::Has(from_lookup(&answer, permit, self)),
+            Ok(answer) if answer.status == 404 => Books::Lacks,
+            Ok(answer) => Books::Silent(format!("status {} when LoopIQ was asked", answer.status)),
+            Err(why) => Books::Silent(why),
+        }
+    }
+
+    /// Sends for a write: the write itself if there is a moment before which it must leave, else a question.
     async fn send_as(
         &self,
         write: &Execution,
         permit: &Permit<Action>,
         request: RouteRequest,
-        as_write: bool,
+        send_before: Option<Instant>,
     ) -> Result<BackendAnswer, String> {
-        let outbound = self.outbound_again(write, request, as_write)?;
-        self.backend.send(permit, outbound).await.map_err(|fault| fault.to_string())
+        let outbound = self.outbound_again(write, request, send_before.is_some())?;
+        let sent = self.backend.send(permit, Outbound { send_before, ..outbound }).await;
+        sent.map_err(|fault| {
+            if send_before.is_some() && fault.bytes_left {
+                self.quiet.stirred(&write.plan.execution_id);
+            }
+            fault.to_string()
+        })
     }
 
     fn outbound_again(&self, write: &Execution, request: RouteRequest, as_write: bool) -> Result<Outbound, String> {

@@ -149,10 +149,11 @@ impl Bench {
                 issuers: Vec::new(),
                 scopes: Vec::new(),
                 approvals_link: String::new(),
-                patience: pep::reconcile::Patience { resend_ms: 3_600_000, settle_ms: 30_000 },
+                patience: pep::reconcile::Patience { resend_ms: 3_600_000, settle: Duration::from_secs(30) },
             },
             in_flight: pep::InFlight::default(),
             refused: pep::Refused::new(),
+            quiet: pep::Quiet::default(),
         };
         Self { site, gate, journal }
     }
