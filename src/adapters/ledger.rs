@@ -6,11 +6,11 @@
 //! by itself when the store does. Never falls back from one engine to the other, and never decides
 //! what a step means: that is `domain`'s. Called by `pep` through its ports; opened by `app`.
 
+pub mod steps;
 mod examine;
 mod postgres;
 mod rows;
 mod sqlite;
-mod steps;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

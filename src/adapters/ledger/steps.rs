@@ -2,7 +2,8 @@
 //!
 //! Promises: both change or neither does; every step is one of `domain`'s, by the ledger's clock;
 //! a step that was stored while its answer was lost gives the same answer again. Never does IO.
-//! Called by the engines of the ledger, once the rows are locked.
+//! Called by the engines of the ledger, once the rows are locked, and by the simulation, whose
+//! ledger is these steps over rows in memory.
 
 use crate::domain::approval::Ballot;
 use crate::domain::approval::Ground;
@@ -22,7 +23,7 @@ use crate::pep::ports::Claim;
 
 /// The rows that a step needs.
 #[derive(Debug, Clone)]
-pub(super) enum Wanted {
+pub enum Wanted {
     /// A write and the approval that it uses.
     Execution(String),
     /// A write, which may not be there yet, and this approval.
@@ -33,19 +34,25 @@ pub(super) enum Wanted {
 
 /// What was found of them, locked until the transaction ends.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) execution: Option<Execution>,
-    pub(super) ticket: Option<Ticket>,
+pub struct Held {
+    /// The write.
+    pub execution: Option<Execution>,
+    /// The approval that it uses.
+    pub ticket: Option<Ticket>,
     /// The ledger's clock, read once the locks were had.
-    pub(super) now_ms: i64,
+    pub now_ms: i64,
 }
 
 /// What is to be stored, and what is to be said once it is.
 #[derive(Debug)]
-pub(super) struct Change<T> {
-    pub(super) execution: Option<Execution>,
-    pub(super) ticket: Option<Ticket>,
-    pub(super) answer: T,
+#[must_use]
+pub struct Change<T> {
+    /// The write, if it changes.
+    pub execution: Option<Execution>,
+    /// The approval, if it changes.
+    pub ticket: Option<Ticket>,
+    /// What is said.
+    pub answer: T,
 }
 
 impl<T> Change<T> {
@@ -55,7 +62,7 @@ impl<T> Change<T> {
 }
 
 /// Takes a write to send it, with the approval that it uses.
-pub(super) fn claim(held: Held, plan: &Plan, issued: Option<&Ticket>, owner: &str, for_ms: i64) -> Change<Claim> {
+pub fn claim(held: Held, plan: &Plan, issued: Option<&Ticket>, owner: &str, for_ms: i64) -> Change<Claim> {
     let lease = Lease { owner: owner.to_owned(), now_ms: held.now_ms, for_ms };
     let execution = match Execution::claim(held.execution, plan, &lease) {
         Claimed::Mine(execution) => execution,
@@ -91,7 +98,7 @@ fn consumed(
 }
 
 /// Gives a claim back, and the approval with it.
-pub(super) fn release(held: Held, fence: i64) -> Change<bool> {
+pub fn release(held: Held, fence: i64) -> Change<bool> {
     let Some(execution) = held.execution.and_then(|execution| execution.released(fence, held.now_ms)) else {
         return Change::none(false);
     };
@@ -100,7 +107,7 @@ pub(super) fn release(held: Held, fence: i64) -> Change<bool> {
 }
 
 /// Notes what became of a claim, and of the approval with it.
-pub(super) fn settle(held: Held, fence: i64, settlement: &Settlement) -> Change<bool> {
+pub fn settle(held: Held, fence: i64, settlement: &Settlement) -> Change<bool> {
     let Some(execution) = held.execution else { return Change::none(false) };
     // WHY: only the holder of this fence can have stored this; an earlier try of it came through.
     if execution.fence == fence && says(&execution, settlement) {
@@ -130,7 +137,7 @@ fn concluded(ticket: Option<Ticket>, execution: &Execution) -> Option<Ticket> {
 }
 
 /// A person says what became of an unknown write.
-pub(super) fn resolve(held: Held, opinion: &Opinion) -> Change<Result<Execution, ResolveFault>> {
+pub fn resolve(held: Held, opinion: &Opinion) -> Change<Result<Execution, ResolveFault>> {
     let Some(execution) = held.execution else { return Change::none(Err(ResolveFault::Missing)) };
     match execution.resolved(Opinion { at_ms: held.now_ms, ..opinion.clone() }) {
         Ok(execution) => {
@@ -142,13 +149,13 @@ pub(super) fn resolve(held: Held, opinion: &Opinion) -> Change<Result<Execution,
 }
 
 /// Counts a vote.
-pub(super) fn vote(held: Held, ballot: &Ballot) -> Change<Result<Ticket, VoteFault>> {
+pub fn vote(held: Held, ballot: &Ballot) -> Change<Result<Ticket, VoteFault>> {
     let ballot = Ballot { at_ms: held.now_ms, ..ballot.clone() };
     on_ticket(held.ticket, |ticket| ticket.voted(ballot))
 }
 
 /// Takes an approval back.
-pub(super) fn take_back(held: Held, by: &Person, ground: Ground, reason: &str) -> Change<Result<Ticket, VoteFault>> {
+pub fn take_back(held: Held, by: &Person, ground: Ground, reason: &str) -> Change<Result<Ticket, VoteFault>> {
     let now_ms = held.now_ms;
     on_ticket(held.ticket, |ticket| ticket.taken_back(by, ground, reason, now_ms))
 }

@@ -445,6 +445,12 @@ impl Record {
         &self.opened.request_id
     }
 
+    /// The execution that it is about, if it is about one.
+    #[must_use]
+    pub fn execution_id(&self) -> Option<&str> {
+        self.execution_id.as_deref()
+    }
+
     /// The record as bytes, without its place in the chain.
     #[must_use]
     pub fn body(&self) -> Body {
