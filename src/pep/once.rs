@@ -135,9 +135,14 @@ impl Pep {
         let found = earlier.map_or(Found::Free, |earlier| earlier.found(&plan.fingerprint, asked.now_ms));
         let used_by = recalled.ticket.as_ref().and_then(|ticket| ticket.consumed_by.as_deref());
         match found {
-            // WHY: an approval that another write has used is spent, whatever key comes with it.
-            Found::Free if used_by.is_some_and(|by| by != plan.execution_id) => Err(spent(asked).into()),
-            Found::Free => Ok(Held::New(Box::new(plan))),
+            Found::Free => match used_by {
+                None => Ok(Held::New(Box::new(plan))),
+                // WHY: it was in use when it was looked at, so nothing was compared with what was
+                // approved; it has been given back since, and is looked at anew with the next call.
+                Some(by) if by == plan.execution_id => met(Found::InFlight, asked),
+                // WHY: an approval that another write has used is spent, whatever key comes with it.
+                Some(_) => Err(spent(asked).into()),
+            },
             other => met(other, asked),
         }
     }
