@@ -22,6 +22,7 @@ use super::decide::Standing;
 use super::decide::input;
 use super::ports::Action;
 use super::ports::Claim;
+use super::ports::LedgerFault;
 use super::recall::Recalled;
 use super::recall::unavailable;
 use crate::domain::approval::Unusable;
@@ -176,7 +177,7 @@ impl Pep {
         let issued = recalled.ticket.as_ref().filter(|ticket| ticket.subject.is_issued());
         let claim = self.ledger.claim(&plan, issued, i64::try_from(lease_ms).unwrap_or(i64::MAX)).await;
         asked.took(&self.metrics, Stage::Remember, started);
-        match claim.map_err(|fault| unavailable(&fault))? {
+        match claim.map_err(|fault| unheard(&fault, asked))? {
             Claim::Write(Claimed::Mine(execution)) => {
                 asked.underway = Some(Underway::begun(&execution));
                 Ok(Held::Mine(execution))
@@ -221,6 +222,19 @@ fn met(found: Found, asked: &mut Asked) -> Result<Held, No> {
         // A claim never finds the write free; if one did, somebody else is about to take it.
         Found::InFlight | Found::Free => Err(told(Code::ExecutionInFlight).with("retryAfterMs", ASK_AGAIN_MS).into()),
     }
+}
+
+/// The ledger did not say whether it took the write. If it did, the write is made under its key, so
+/// whoever calls again must name that key, also one that the gateway chose.
+fn unheard(fault: &LedgerFault, asked: &Asked) -> Refusal {
+    let key = asked.controls.idempotency_key.clone().unwrap_or_default();
+    let next = format!(
+        "try again later with `idempotencyKey` {key} and the same arguments, never with a new key: the write may yet be made under this one"
+    );
+    Refusal::because(Code::LedgerUnavailable, "the ledger did not say whether it has taken the write")
+        .then(next)
+        .with("idempotencyKey", key)
+        .detail(fault)
 }
 
 /// Nobody knows whether a write happened; the gateway finds out, and the caller asks again.

@@ -61,3 +61,25 @@ async fn a_dry_run_that_the_backend_does_not_confirm_is_no_preview() {
     assert_eq!(stages, ["intent", "outcome"], "it was recorded before it was sent");
     drop(serving);
 }
+
+/// A ledger that gives no answer may have taken the write; with a fresh key it would be made twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_the_ledger_may_have_taken_names_the_key_that_the_gateway_chose() {
+    let world = World::new().await;
+    let other = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let no = world.write("ada", "Unheard-of").send().await;
+    no.is_refused("ledger_unavailable");
+    let key = no.refusal()["idempotencyKey"].as_str().unwrap();
+    assert!(no.words().contains(key), "what to do next names it: {}", no.text);
+    other.execute_batch("ROLLBACK").unwrap();
+    loop {
+        let again = world.write("ada", "Unheard-of").header("Idempotency-Key", key).send().await;
+        if again.code() != "ledger_unavailable" {
+            again.done();
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.work_items("Unheard-of").await.len(), 1);
+}
