@@ -5,6 +5,8 @@ use axum::Router;
 use axum::http::StatusCode;
 use serde_json::json;
 
+use crate::approvals::Package;
+use crate::approvals::approve;
 use crate::harness::Setup;
 use crate::harness::World;
 
@@ -60,6 +62,25 @@ async fn a_dry_run_that_the_backend_does_not_confirm_is_no_preview() {
     let stages: Vec<String> = world.stages(answer.audit()["requestId"].as_str().unwrap());
     assert_eq!(stages, ["intent", "outcome"], "it was recorded before it was sent");
     drop(serving);
+}
+
+/// What differs from what was approved was told with both values, in reasons, and reasons are written down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_difference_from_what_was_approved_writes_no_value_into_the_journal() {
+    let timeout = "remediation-work-packages\n    timeout: 20s\n";
+    let sensitive = "remediation-work-packages\n    timeout: 20s\n    sensitive: [/title]\n";
+    let world = World::with(Setup { catalog: vec![(timeout, sensitive)], ..Setup::default() }).await;
+    let mut package = Package::drafted(&world, "wf-sensitive").await;
+    package.arguments["title"] = json!("Secret-as-approved");
+    let id = package.ask(&world).await;
+    approve(&world, &id).await;
+    package.arguments["title"] = json!("Secret-as-called");
+    let no = package.with(&world, &id).send().await;
+    no.is_refused("approval_mismatch");
+    assert!(no.words().contains("/arguments/title"), "the field is named: {}", no.text);
+    assert!(no.refusal()["changes"].to_string().contains("Secret-as-called"), "its caller sees both: {}", no.text);
+    let journal = serde_json::to_string(&world.journal()).unwrap();
+    assert!(journal.contains(&id) && !journal.contains("Secret-as"), "{journal}");
 }
 
 /// A ledger that gives no answer may have taken the write; with a fresh key it would be made twice.
