@@ -104,3 +104,21 @@ async fn a_write_that_the_ledger_may_have_taken_names_the_key_that_the_gateway_c
     }
     assert_eq!(world.work_items("Unheard-of").await.len(), 1);
 }
+
+/// An approval of one's own went on telling of a tool after it was hidden.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_action_is_shown_only_while_its_tool_may_be_seen() {
+    let world = World::new().await;
+    let package = Package::drafted(&world, "wf-hidden").await;
+    let id = package.ask(&world).await;
+    let ask = |id: &str| world.call("ada", "loopiq_get_action", json!({"approvalId": id}));
+    assert_eq!(ask(&id).send().await.done()["approvalId"], id.as_str());
+    let before = world.readiness().await["rules"].clone();
+    world.edit("policies/data/roles.yaml", "    remediation:write: true\n", "");
+    while world.readiness().await["rules"] == before {
+        tokio::task::yield_now().await;
+    }
+    let (hidden, none) = (ask(&id).send().await, ask("apr_none").send().await);
+    assert_eq!((hidden.code(), hidden.words()), (none.code(), none.words()), "{}", hidden.text);
+    assert!(!hidden.text.contains("remediation"), "{}", hidden.text);
+}
