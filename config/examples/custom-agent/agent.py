@@ -181,6 +181,10 @@ async def work(gateway: Gateway, options: argparse.Namespace, noted: dict) -> No
             await approve(options.admin, token(options, options.approve_as), noted["approval"])
             print(f"  {options.approve_as} has approved")
         await approved(gateway, noted["approval"])
+    else:
+        # A gateway that was restarted in between has forgotten what this workflow has read.
+        release = {"release": noted["package"]["release"]}
+        await gateway.call("loopiq_get_release_certification_evidence_graph", release)
     await execute(gateway, noted)
 
 
