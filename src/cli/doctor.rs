@@ -19,7 +19,7 @@ use crate::config::LedgerPlace;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 
-/// Reach issuer, backend, journal and ledger; one line each.
+/// Reach issuers, backends, journal and ledger; one line each.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Settings file
