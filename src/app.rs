@@ -117,16 +117,8 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let own = OwnKeys::open(&settings.keys_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new());
-    let door = door::Door::open(listen(&settings)).await.map_err(|fault| {
-        let door::DoorError::Bind { addr, source } = fault;
-        AppFault::Listen { name: "listen.mcp", addr, cause: source.to_string() }
-    })?;
-    let (mcp, admin_addr) = (door.addr(), settings.admin);
-    let operators = admin::bind(admin_addr).await.map_err(|cause| AppFault::Listen {
-        name: "listen.admin",
-        addr: admin_addr,
-        cause: cause.to_string(),
-    })?;
+    let (door, operators) = doors(&settings).await?;
+    let mcp = door.addr();
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
     let keys = Arc::new(issuers(&settings, &resource)?);
@@ -187,6 +179,21 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let door = task(door.run(gate, stopped));
     info!("serving MCP on {mcp}, operators on {admin}");
     Ok(Running { mcp, admin, parts, desk, stop, door, others })
+}
+
+/// Both doors, bound and silent.
+async fn doors(settings: &Settings) -> Result<(door::Door, admin::Bound), AppFault> {
+    let door = door::Door::open(listen(settings)).await.map_err(|fault| {
+        let door::DoorError::Bind { addr, source } = fault;
+        AppFault::Listen { name: "listen.mcp", addr, cause: source.to_string() }
+    })?;
+    let refused = |cause: std::io::Error| AppFault::Listen {
+        name: "listen.admin",
+        addr: settings.admin,
+        cause: cause.to_string(),
+    };
+    let operators = admin::bind(settings.admin).await.map_err(refused)?;
+    Ok((door, operators))
 }
 
 impl Running {

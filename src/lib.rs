@@ -18,7 +18,8 @@
 //!    `idempotency`, `inspect` and `audit` say what people agreed to, what happens once, what may be
 //!    shown and what is written down.
 //! 2. [`metrics`] and [`config`] name what is counted and what can be set.
-//! 3. [`pep`] holds the order of the steps and the ports it needs from outside.
+//! 3. [`pep`] holds the order of the steps and the ports it needs from outside; [`pep::desk`] is what
+//!    people do with approvals and writes.
 //! 4. [`adapters`] do the IO, each behind a port or a door; [`sandbox`] is a stand-in LoopIQ.
 //! 5. [`app`] puts the parts together, starts and drains them.
 //! 6. [`cli`] is what people type.

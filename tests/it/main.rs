@@ -22,6 +22,7 @@ mod ids;
 mod once;
 mod writes;
 mod approvals;
+mod desk;
 mod signed;
 mod examples;
 mod audit;

@@ -19,6 +19,7 @@ mod check;
 mod doctor;
 mod catalog;
 mod policy;
+mod approvals;
 mod audit;
 mod token;
 mod sandbox;
