@@ -32,7 +32,8 @@ impl Pep {
         let (id, key) = (asked.controls.approval_id.clone(), asked.controls.idempotency_key.clone());
         if id.is_none() && key.is_none() {
             let next = "name the action by `approvalId` or by `idempotencyKey`";
-            return Err(Refusal::because(Code::InvalidArguments, "neither is there").then(next).into());
+            let missing = "neither `approvalId` nor `idempotencyKey` is there";
+            return Err(Refusal::because(Code::InvalidArguments, missing).then(next).into());
         }
         let mut write = match key.as_deref().and_then(|key| Key::parse(key).ok()) {
             Some(key) => {
