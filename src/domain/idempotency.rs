@@ -6,6 +6,7 @@
 //! randomness: fresh ids are arguments. Called by `pep`.
 
 mod execution;
+mod told;
 
 use std::fmt;
 
@@ -25,6 +26,7 @@ pub use execution::ResolveFault;
 pub use execution::Sending;
 pub use execution::Settlement;
 pub use execution::State;
+pub use told::Told;
 
 use crate::domain::canonical;
 use crate::domain::canonical::NotCanonical;

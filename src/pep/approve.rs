@@ -239,19 +239,35 @@ impl Pep {
             usable(ticket, &self.settings.approvals_link)?;
         }
         // WHY: what LoopIQ asked people about, the gateway has not previewed; LoopIQ answers for it.
-        if ticket.consumed_by.is_none() && !ticket.subject.is_issued() {
-            let foreseen = self.foresee(standing, asked, permit.action(), ticket.requirement.preview).await?;
-            let now = Self::subject(standing, asked, permit.action(), &ticket.requirement, foreseen);
-            // `same_call` has looked at the key; one that was not asked for with is no difference.
-            let now = Subject { idempotency_key: ticket.subject.idempotency_key.clone(), ..now };
-            let changes = drift(&ticket.subject, &now).map_err(|cause| unsafe_number(&cause))?;
-            if !changes.is_empty() {
-                return Err(drifted(ticket, &changes).into());
+        if ticket.consumed_by.is_none()
+            && !ticket.subject.is_issued()
+            && let Err(no) = self.compare(standing, asked, permit.action(), ticket).await
+        {
+            // WHY: the world may differ because a twin of this call has made the write meanwhile.
+            let now = self.approvals.ticket(&ticket.id).await.map_err(|fault| unavailable(&fault))?;
+            if now.is_none_or(|now| now.consumed_by.is_none()) {
+                return Err(no);
             }
         }
         asked.if_match.clone_from(&ticket.subject.record_version);
         asked.approved_by = Some(ticket.id.clone());
         Ok(())
+    }
+
+    /// Previews again: the world is as it was when people agreed.
+    async fn compare(
+        &self,
+        standing: &Standing,
+        asked: &mut Asked,
+        action: &Action,
+        ticket: &Ticket,
+    ) -> Result<(), No> {
+        let foreseen = self.foresee(standing, asked, action, ticket.requirement.preview).await?;
+        let now = Self::subject(standing, asked, action, &ticket.requirement, foreseen);
+        // `same_call` has looked at the key; one that was not asked for with is no difference.
+        let now = Subject { idempotency_key: ticket.subject.idempotency_key.clone(), ..now };
+        let changes = drift(&ticket.subject, &now).map_err(|cause| unsafe_number(&cause))?;
+        if changes.is_empty() { Ok(()) } else { Err(drifted(ticket, &changes).into()) }
     }
 
     /// Everything that an approval of this call covers.

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use tracing::warn;
@@ -34,6 +35,7 @@ use crate::domain::idempotency::FROM_BOOKS;
 use crate::domain::idempotency::Kept;
 use crate::domain::idempotency::KnownBy;
 use crate::domain::idempotency::Settlement;
+use crate::domain::idempotency::Told;
 use crate::domain::identity::Tenant;
 use crate::domain::inspect;
 use crate::domain::mcp::trace::TraceContext;
@@ -293,24 +295,25 @@ fn ids(body: &[u8], content_type: Option<&str>, permit: &Permit<Action>, pep: &P
         .unwrap_or_default()
 }
 
-/// What the backend's books say: the first answer where they have kept it, else that it happened.
+/// What the backend's books say: the first answer where they have kept it, else what came of it.
 fn from_lookup(answer: &BackendAnswer, permit: &Permit<Action>, pep: &Pep) -> Settlement {
-    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let status = told.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
-    if let (Some(status @ 200..=299), Some(body)) = (status, told.get("body").filter(|body| body.is_object())) {
-        let body = body.to_string().into_bytes();
-        let record_ids = ids(&body, Some("application/json"), permit, pep);
-        let content_type = Some("application/json".to_owned());
-        return Settlement::Executed {
-            kept: Kept { status, content_type, body: Some(body), by: KnownBy::Lookup },
-            record_ids,
-        };
+    let kept = |status, content_type: &str, body| {
+        let (content_type, body) = (Some(content_type.to_owned()), Some(Value::Object(body).to_string().into_bytes()));
+        Kept { status, content_type, body, by: KnownBy::Lookup }
+    };
+    match Told::read(&answer.body, &pep.settings.answers, permit.action().tenant.as_str(), is_definite) {
+        Told::Executed { answer: Some((status, body)), .. } => {
+            let kept = kept(status, "application/json", body);
+            let record_ids = ids(kept.body.as_deref().unwrap_or_default(), Some("application/json"), permit, pep);
+            Settlement::Executed { kept, record_ids }
+        }
+        Told::Executed { answer: None, record_ids } => {
+            let told = Map::from_iter([("knownBy".to_owned(), "lookup".into())]);
+            Settlement::Executed { kept: kept(200, FROM_BOOKS, told), record_ids }
+        }
+        Told::Refused { status, body } => Settlement::Failed { kept: kept(status, "application/json", body) },
+        Told::Nothing(why) => Settlement::Unknown { note: why.to_owned(), retry_in_ms: WAIT_MAX_MS },
     }
-    let listed = told.get("recordIds").and_then(Value::as_array).into_iter().flatten();
-    let record_ids = listed.filter_map(Value::as_str).take(1_000).map(str::to_owned).collect();
-    let body = json!({"knownBy": "lookup"}).to_string().into_bytes();
-    let content_type = Some(FROM_BOOKS.to_owned());
-    Settlement::Executed { kept: Kept { status: 200, content_type, body: Some(body), by: KnownBy::Lookup }, record_ids }
 }
 
 fn never_happened() -> Kept {

@@ -283,11 +283,17 @@ async fn hold(session: &Session, wanted: &Wanted) -> Result<Held, Trouble> {
     // before its approval, and the clock is read once both are had.
     let (execution, ticket, now_ms) =
         tokio::try_join!(biased; one(&execution_sql, execution_id), one(&ticket_sql, ticket_id), now(session))?;
-    Ok(Held {
+    let held = Held {
         execution: execution.map(|row| rows::execution(&row)).transpose()?,
         ticket: ticket.map(|row| rows::ticket(&row)).transpose()?,
         now_ms,
-    })
+    };
+    // WHY: a twin has claimed the write, and perhaps settled it, between the two looks.
+    let used_by = held.ticket.as_ref().and_then(|ticket| ticket.consumed_by.as_ref());
+    if held.execution.is_none() && used_by.is_some() && used_by == execution_id {
+        return Err(Trouble::Again("a twin was faster".to_owned()));
+    }
+    Ok(held)
 }
 
 async fn ask(session: &Session, asked: &Ticket) -> Result<Ticket, Trouble> {
