@@ -298,9 +298,7 @@ impl Desk {
 
 /// Whether policy named somebody of this standing.
 fn entitled(errand: &Errand, ticket: &Ticket) -> bool {
-    let principal = &errand.principal;
-    principal.method != AuthMethod::ServiceAccount
-        && ticket.requirement.entitles(&principal.user, &principal.roles, &errand.teams())
+    ticket.requirement.entitles(&errand.principal.user, &errand.principal.roles, &errand.teams())
 }
 
 /// `apr_1 (loopiq_close_release for ada)`.
