@@ -64,7 +64,7 @@ enum Command {
 struct List {
     #[command(flatten)]
     place: Place,
-    /// Only in this state: pending, approved, rejected, executed or failed
+    /// Only in this state: pending, approved, rejected (so are cancelled, revoked and expired), executed or failed
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
     /// Only those that this user asked for

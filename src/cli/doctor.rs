@@ -19,7 +19,7 @@ use crate::config::LedgerPlace;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 
-/// Reach issuer, backend, journal and ledger; one line each.
+/// Reach issuers, backends, journal and ledger; one line each.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Settings file
@@ -128,7 +128,13 @@ async fn backends(settings: &Settings) -> Vec<Finding> {
 async fn ledger(settings: &Settings) -> Finding {
     let examined = match app::examine_ledger(settings).await {
         Ok(examined) => examined,
-        Err(fault) => return Finding::wrong("ledger", fault.to_string().trim_start_matches("ledger: ")),
+        Err(fault) => {
+            let hint = match settings.ledger.place {
+                LedgerPlace::Sqlite { .. } => "",
+                LedgerPlace::Postgres { .. } => "; check the URL in `ledger.url_file`, and that the database is up",
+            };
+            return Finding::wrong("ledger", format!("{}{hint}", fault.to_string().trim_start_matches("ledger: ")));
+        }
     };
     if !examined.faults.is_empty() {
         return Finding::wrong("ledger", examined.faults.join("; "));

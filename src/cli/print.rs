@@ -70,10 +70,16 @@ pub fn wrapped(text: &str, indent: usize) -> String {
     out
 }
 
-/// Text in lines of at most eighty columns; a word that is longer than a line is cut over several.
+/// Text in lines of at most [`NARROW`] columns; a word that is longer than a line is cut over several.
 #[must_use]
 pub fn folded(text: &str, indent: usize) -> String {
-    let room = NARROW - indent.min(NARROW / 2);
+    folded_within(text, indent, NARROW)
+}
+
+/// The same in lines of at most `width` columns.
+#[must_use]
+pub fn folded_within(text: &str, indent: usize, width: usize) -> String {
+    let room = width - indent.min(width / 2);
     let mut lines: Vec<String> = vec![String::new()];
     let mut used = 0;
     for word in text.split(' ') {

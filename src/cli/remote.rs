@@ -188,7 +188,11 @@ impl Remote {
 
 fn refusal(status: u16, error: &Value) -> Stop {
     let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let no = Stop::No { code: text("code"), message: text("message"), next: text("next") };
+    let next = match text("code").as_str() {
+        "tenant_required" => "name one of them with --tenant".to_owned(), // here nobody sets a header
+        _ => text("next"),
+    };
+    let no = Stop::No { code: text("code"), message: text("message"), next };
     match status {
         400 | 405 | 413 | 415 => Stop::Usage(no.to_string()),
         503 => Stop::Unreachable(no.to_string()),

@@ -1,8 +1,10 @@
 //! `loopiq_get_action`: where an approval or a write of the caller stands, and what to do next.
 //!
 //! Promises: shows a caller their own approvals and writes, in the organisation of the call, and
-//! nobody else's; what does not exist and what is not theirs answer the same. Changes nothing.
-//! Called by `pep`.
+//! nobody else's, while policy lets them see its tool; what does not exist and what is not theirs
+//! answer the same. Changes nothing. Called by `pep`.
+
+use std::collections::BTreeMap;
 
 use serde_json::Map;
 use serde_json::Value;
@@ -21,15 +23,17 @@ use crate::domain::idempotency::Key;
 use crate::domain::idempotency::State;
 use crate::domain::idempotency::execution_id;
 use crate::domain::refusal::Code;
+use crate::domain::refusal::No;
 use crate::domain::refusal::Refusal;
 
 impl Pep {
     /// The action that `approvalId` or `idempotencyKey` names.
-    pub(super) async fn action(&self, standing: &Standing, asked: &mut Asked) -> Result<Value, Refusal> {
+    pub(super) async fn action(&self, standing: &Standing, asked: &mut Asked) -> Result<Value, No> {
         let (id, key) = (asked.controls.approval_id.clone(), asked.controls.idempotency_key.clone());
         if id.is_none() && key.is_none() {
             let next = "name the action by `approvalId` or by `idempotencyKey`";
-            return Err(Refusal::because(Code::InvalidArguments, "neither is there").then(next));
+            let missing = "neither `approvalId` nor `idempotencyKey` is there";
+            return Err(Refusal::because(Code::InvalidArguments, missing).then(next).into());
         }
         let mut write = match key.as_deref().and_then(|key| Key::parse(key).ok()) {
             Some(key) => {
@@ -50,14 +54,40 @@ impl Pep {
         {
             write = self.ledger.find(used_by).await.map_err(|fault| unavailable(&fault))?;
         }
+        let (ticket, write) = self.still_seen(standing, asked, ticket, write)?;
         if let Some(ticket) = &ticket {
             asked.under(ticket);
         }
         if (id.is_some() && ticket.is_none()) || (ticket.is_none() && write.is_none()) {
             let next = "an action is known once `approval_required` was answered, or once a write was sent";
-            return Err(Refusal::because(Code::InvalidArguments, "no such approval or write of yours").then(next));
+            return Err(Refusal::because(Code::InvalidArguments, "no such approval or write of yours")
+                .then(next)
+                .into());
         }
         Ok(told(ticket.as_ref(), write.as_ref(), &self.settings.approvals_link))
+    }
+
+    /// What is left of them by today's policy: an action does not show a tool that its caller may no
+    /// longer see.
+    fn still_seen(
+        &self,
+        standing: &Standing,
+        asked: &mut Asked,
+        ticket: Option<Ticket>,
+        write: Option<Execution>,
+    ) -> Result<(Option<Ticket>, Option<Execution>), No> {
+        let named = [ticket.as_ref().map(|one| &one.subject.tool), write.as_ref().map(|one| &one.plan.tool)];
+        let facts: BTreeMap<_, _> = named
+            .into_iter()
+            .flatten()
+            .filter_map(|tool| standing.rules.facts.get_key_value(tool))
+            .map(|(name, facts)| (name.clone(), facts.clone()))
+            .collect();
+        if facts.is_empty() {
+            return Ok((None, None));
+        }
+        let seen = self.visible(standing, asked, facts)?;
+        Ok((ticket.filter(|one| seen.contains(&one.subject.tool)), write.filter(|one| seen.contains(&one.plan.tool))))
     }
 }
 

@@ -12,7 +12,6 @@ mod preview;
 pub use card::card;
 pub(super) use elicit::Question;
 
-use serde_json::Value;
 use serde_json::json;
 
 use self::preview::Foreseen;
@@ -396,26 +395,14 @@ fn required(ticket: &Ticket, code: Code, link: &str) -> Refusal {
 fn drifted(ticket: &Ticket, changes: &[Change]) -> Refusal {
     let of_world = |change: &Change| change.field.starts_with("/preview") || change.field == "/recordVersion";
     let code = if changes.iter().all(of_world) { Code::PreviewDrift } else { Code::ApprovalMismatch };
+    // WHY by name alone: reasons are written down, and the values, of arguments that the journal must
+    // not keep or of a preview, are not; the caller finds them in `changes`.
     let reasons = changes
         .iter()
-        .map(|change| {
-            let message = format!(
-                "`{}` was {} when it was approved and is {}",
-                change.field,
-                short(&change.was),
-                short(&change.is)
-            );
-            Reason::new("changed", message, code.next())
-        })
+        .map(|change| Reason::new("changed", format!("`{}` is not as it was approved", change.field), code.next()))
         .collect();
     Refusal::of(code)
         .with_reasons(reasons)
         .with("approvalId", ticket.id.clone())
         .with("changes", serde_json::to_value(changes).unwrap_or_default())
-}
-
-/// A value in a sentence: whole when it is short.
-fn short(value: &Value) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= 80 { text } else { text.chars().take(79).chain(['…']).collect() }
 }

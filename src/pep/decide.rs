@@ -25,6 +25,7 @@ use crate::domain::catalog::OwnTool;
 use crate::domain::catalog::ResolveFault;
 use crate::domain::catalog::Target;
 use crate::domain::catalog::Tool;
+use crate::domain::idempotency::State;
 use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
 use crate::domain::mcp;
@@ -214,6 +215,11 @@ impl Pep {
     ) -> Ruling {
         let workflow = asked.controls.workflow.clone().unwrap_or_default();
         asked.facts = self.facts.recall(standing.tenant.as_str(), &standing.principal, &workflow);
+        // WHY: what was done before a write that was made stays done, though this process may have
+        // forgotten it or never known: a retry is judged as the first try was, by today's rules.
+        if let Some(made) = recalled.write.as_ref().filter(|write| write.state != State::Reserved) {
+            asked.facts = [made.plan.input.facts.clone(), std::mem::take(&mut asked.facts)].concat();
+        }
         let input = Input {
             tool: standing.rules.facts.get(&target.tool.name).cloned(),
             arguments: target.arguments.clone(),

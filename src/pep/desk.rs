@@ -49,6 +49,7 @@ use crate::domain::audit::record::Record;
 use crate::domain::audit::record::Stage;
 use crate::domain::audit::redaction::Secrets;
 use crate::domain::identity;
+use crate::domain::identity::AuthMethod;
 use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
 use crate::domain::refusal::No;
@@ -129,7 +130,9 @@ impl Errand {
 
     /// Whether they hold one of these organisation roles.
     fn holds(&self, roles: &[String]) -> bool {
-        roles.iter().any(|role| self.principal.roles.contains(role))
+        // A service account's roles count for nothing, here as in policy.
+        self.principal.method != AuthMethod::ServiceAccount
+            && roles.iter().any(|role| self.principal.roles.contains(role))
     }
 
     fn names(&mut self, id: &str) {

@@ -24,6 +24,7 @@ use super::decide::Standing;
 use super::decide::input;
 use super::ports::Action;
 use super::ports::Claim;
+use super::ports::LedgerFault;
 use super::recall::Recalled;
 use super::recall::unavailable;
 use crate::domain::approval::Unusable;
@@ -144,9 +145,14 @@ impl Pep {
         let found = earlier.map_or(Found::Free, |earlier| earlier.found(&plan.fingerprint, asked.now_ms));
         let used_by = recalled.ticket.as_ref().and_then(|ticket| ticket.consumed_by.as_deref());
         match found {
-            // WHY: an approval that another write has used is spent, whatever key comes with it.
-            Found::Free if used_by.is_some_and(|by| by != plan.execution_id) => Err(spent(asked).into()),
-            Found::Free => Ok(Held::New(Box::new(plan))),
+            Found::Free => match used_by {
+                None => Ok(Held::New(Box::new(plan))),
+                // WHY: it was in use when it was looked at, so nothing was compared with what was
+                // approved; it has been given back since, and is looked at anew with the next call.
+                Some(by) if by == plan.execution_id => met(Found::InFlight, asked),
+                // WHY: an approval that another write has used is spent, whatever key comes with it.
+                Some(_) => Err(spent(asked).into()),
+            },
             other => met(other, asked),
         }
     }
@@ -180,7 +186,7 @@ impl Pep {
         let issued = recalled.ticket.as_ref().filter(|ticket| ticket.subject.is_issued());
         let claim = self.ledger.claim(&plan, issued, i64::try_from(lease_ms).unwrap_or(i64::MAX)).await;
         asked.took(&self.metrics, Stage::Remember, started);
-        match claim.map_err(|fault| unavailable(&fault))? {
+        match claim.map_err(|fault| unheard(&fault, asked))? {
             Claim::Write(Claimed::Mine(execution)) => {
                 asked.underway = Some(Underway::begun(&execution, claimed));
                 Ok(Held::Mine(execution))
@@ -225,6 +231,19 @@ fn met(found: Found, asked: &mut Asked) -> Result<Held, No> {
         // A claim never finds the write free; if one did, somebody else is about to take it.
         Found::InFlight | Found::Free => Err(told(Code::ExecutionInFlight).with("retryAfterMs", ASK_AGAIN_MS).into()),
     }
+}
+
+/// The ledger did not say whether it took the write. If it did, the write is made under its key, so
+/// whoever calls again must name that key, also one that the gateway chose.
+fn unheard(fault: &LedgerFault, asked: &Asked) -> Refusal {
+    let key = asked.controls.idempotency_key.clone().unwrap_or_default();
+    let next = format!(
+        "try again later with `idempotencyKey` {key} and the same arguments, never with a new key: the write may yet be made under this one"
+    );
+    Refusal::because(Code::LedgerUnavailable, "the ledger did not say whether it has taken the write")
+        .then(next)
+        .with("idempotencyKey", key)
+        .detail(fault)
 }
 
 /// Nobody knows whether a write happened; the gateway finds out, and the caller asks again.

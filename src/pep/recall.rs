@@ -67,8 +67,10 @@ impl Pep {
         let Some(token) = &asked.controls.approval_token else { return Ok(None) };
         let found = self.keys.approval(token.as_str(), self.ledger.name(), asked.now_ms.div_euclid(1000)).await;
         let signed = found.map_err(|fault| {
-            let code = if fault.is_ours() { Code::LedgerUnavailable } else { Code::ApprovalMismatch };
-            Refusal::because(code, "the signed approval cannot be believed").detail(fault)
+            let ours = fault.is_ours();
+            let code = if ours { Code::LedgerUnavailable } else { Code::ApprovalMismatch };
+            let refusal = Refusal::because(code, "the signed approval cannot be believed").detail(fault);
+            if ours { refusal } else { refusal.then("have LoopIQ sign a new approval, for this gateway's ledger") }
         })?;
         match &asked.controls.approval_id {
             Some(named) if *named != signed.id => {

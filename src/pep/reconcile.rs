@@ -159,9 +159,12 @@ impl Pep {
 
     /// Sends it again where that is safe, else asks the backend what became of it.
     async fn look(&self, write: &Execution, permit: &Permit<Action>, tool: &Tool, send_before: Instant) -> Finding {
-        let since_ms = self.clock.now_ms().saturating_sub(write.sent_ms.unwrap_or(write.created_ms));
+        // WHY not this machine's clock: both moments are the ledger's, the later one that of the take-over.
+        let since_ms = write.changed_ms.saturating_sub(write.sent_ms.unwrap_or(write.created_ms));
         let same_tool = tool.digest == write.plan.definition;
-        if tool.idempotent && same_tool && since_ms <= self.settings.patience.resend_ms {
+        let in_time = (0..=self.settings.patience.resend_ms).contains(&since_ms);
+        // WHY: a clock that was set back cannot say how long the backend has kept the key.
+        if tool.idempotent && same_tool && in_time {
             return self.resend(write, permit, tool, send_before).await;
         }
         if tool.lookup.is_none() {

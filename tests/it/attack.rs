@@ -5,6 +5,8 @@ use axum::Router;
 use axum::http::StatusCode;
 use serde_json::json;
 
+use crate::approvals::Package;
+use crate::approvals::approve;
 use crate::harness::Setup;
 use crate::harness::World;
 
@@ -60,4 +62,63 @@ async fn a_dry_run_that_the_backend_does_not_confirm_is_no_preview() {
     let stages: Vec<String> = world.stages(answer.audit()["requestId"].as_str().unwrap());
     assert_eq!(stages, ["intent", "outcome"], "it was recorded before it was sent");
     drop(serving);
+}
+
+/// What differs from what was approved was told with both values, in reasons, and reasons are written down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_difference_from_what_was_approved_writes_no_value_into_the_journal() {
+    let timeout = "remediation-work-packages\n    timeout: 20s\n";
+    let sensitive = "remediation-work-packages\n    timeout: 20s\n    sensitive: [/title]\n";
+    let world = World::with(Setup { catalog: vec![(timeout, sensitive)], ..Setup::default() }).await;
+    let mut package = Package::drafted(&world, "wf-sensitive").await;
+    package.arguments["title"] = json!("Secret-as-approved");
+    let id = package.ask(&world).await;
+    approve(&world, &id).await;
+    package.arguments["title"] = json!("Secret-as-called");
+    let no = package.with(&world, &id).send().await;
+    no.is_refused("approval_mismatch");
+    assert!(no.words().contains("/arguments/title"), "the field is named: {}", no.text);
+    assert!(no.refusal()["changes"].to_string().contains("Secret-as-called"), "its caller sees both: {}", no.text);
+    let journal = serde_json::to_string(&world.journal()).unwrap();
+    assert!(journal.contains(&id) && !journal.contains("Secret-as"), "{journal}");
+}
+
+/// A ledger that gives no answer may have taken the write; with a fresh key it would be made twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_the_ledger_may_have_taken_names_the_key_that_the_gateway_chose() {
+    let world = World::new().await;
+    let other = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let no = world.write("ada", "Unheard-of").send().await;
+    no.is_refused("ledger_unavailable");
+    let key = no.refusal()["idempotencyKey"].as_str().unwrap();
+    assert!(no.words().contains(key), "what to do next names it: {}", no.text);
+    other.execute_batch("ROLLBACK").unwrap();
+    loop {
+        let again = world.write("ada", "Unheard-of").header("Idempotency-Key", key).send().await;
+        if again.code() != "ledger_unavailable" {
+            again.done();
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.work_items("Unheard-of").await.len(), 1);
+}
+
+/// An approval of one's own went on telling of a tool after it was hidden.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_action_is_shown_only_while_its_tool_may_be_seen() {
+    let world = World::new().await;
+    let package = Package::drafted(&world, "wf-hidden").await;
+    let id = package.ask(&world).await;
+    let ask = |id: &str| world.call("ada", "loopiq_get_action", json!({"approvalId": id}));
+    assert_eq!(ask(&id).send().await.done()["approvalId"], id.as_str());
+    let before = world.readiness().await["rules"].clone();
+    world.edit("policies/data/roles.yaml", "    remediation:write: true\n", "");
+    while world.readiness().await["rules"] == before {
+        tokio::task::yield_now().await;
+    }
+    let (hidden, none) = (ask(&id).send().await, ask("apr_none").send().await);
+    assert_eq!((hidden.code(), hidden.words()), (none.code(), none.words()), "{}", hidden.text);
+    assert!(!hidden.text.contains("remediation"), "{}", hidden.text);
 }

@@ -4,6 +4,8 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::approvals::Package;
+use crate::approvals::approve;
 use crate::approvals::effects;
 use crate::harness::Setup;
 use crate::harness::World;
@@ -133,4 +135,21 @@ async fn a_write_outlives_its_client_and_the_next_start_of_the_gateway() {
     let after = world.write("ada", "Outlives").header("Idempotency-Key", "outlives").send().await;
     assert_eq!((after.words(), &after.audit()["replayed"]), (answer.words(), &Value::Bool(true)));
     assert_eq!(world.work_items("Outlives").await.len(), 1);
+}
+
+/// What a workflow has read is kept in memory, and a retry does not depend on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_gets_its_first_answer_though_the_gateway_has_forgotten_the_workflow() {
+    let mut world = World::new().await;
+    let package = Package::drafted(&world, "wf-once").await;
+    let id = package.ask(&world).await;
+    approve(&world, &id).await;
+    let first = package.with(&world, &id).header("Idempotency-Key", "kept").send().await;
+    first.done();
+    world.start_again().await;
+    for again in [package.with(&world, &id).header("Idempotency-Key", "kept"), package.with(&world, &id)] {
+        let again = again.send().await;
+        assert_eq!(again.words(), first.words());
+        assert_eq!(again.audit()["replayed"], true);
+    }
 }

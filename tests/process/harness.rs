@@ -197,7 +197,16 @@ pub(crate) fn get(url: &str) -> Result<(u16, String), String> {
     })
 }
 
-fn post(url: &str, token: &str, body: &Value) -> Result<(u16, String), String> {
+/// A GET with a bearer token.
+pub(crate) fn get_as(url: &str, token: &str) -> Result<(u16, String), String> {
+    RUNTIME.block_on(async {
+        let answer = CLIENT.get(url).bearer_auth(token).send().await.map_err(|cause| format!("{cause:?}"))?;
+        Ok((answer.status().as_u16(), answer.text().await.map_err(|cause| format!("{cause:?}"))?))
+    })
+}
+
+/// A POST with a bearer token: status and body, or why there is neither.
+pub(crate) fn post(url: &str, token: &str, body: &Value) -> Result<(u16, String), String> {
     RUNTIME.block_on(async {
         let asked = CLIENT.post(url).bearer_auth(token).json(body);
         let answer = asked.send().await.map_err(|cause| format!("{cause:?}"))?;
@@ -248,6 +257,18 @@ impl Sandbox {
         assert_eq!(status, 201, "{body}");
     }
 
+    /// What happened in it: `executions` in all, and under each key of each organisation.
+    pub(crate) fn effects(&self) -> Value {
+        serde_json::from_str(&get(&format!("{}/_sandbox/effects", self.url)).unwrap().1).unwrap()
+    }
+
+    /// How many requests for this very path, dry runs left out, have arrived.
+    pub(crate) fn arrived(&self, path: &str) -> usize {
+        let seen: Value = serde_json::from_str(&get(&format!("{}/_sandbox/requests", self.url)).unwrap().1).unwrap();
+        let of_path = |one: &&Value| one["method"] == "POST" && one["path"] == path && one["query"].is_null();
+        seen["items"].as_array().unwrap().iter().filter(of_path).count()
+    }
+
     /// Waits until a request for this path has arrived.
     pub(crate) fn sees(&self, path: &str) {
         let url = format!("{}/_sandbox/requests", self.url);
@@ -276,6 +297,13 @@ impl Home {
         home
     }
 
+    /// Another gateway's, with the same callers and settings, and with keys and a journal of its own.
+    pub(crate) fn replica(&self) -> Self {
+        let replica = Self { dir: tempfile::tempdir().unwrap() };
+        copy(self.dir.path(), replica.dir.path());
+        replica
+    }
+
     pub(crate) fn path(&self, name: &str) -> String {
         shown(&self.dir.path().join(name))
     }
@@ -301,9 +329,13 @@ impl Home {
 
     /// A release manager's token.
     pub(crate) fn token(&self) -> String {
+        self.token_of("ada", "release_manager")
+    }
+
+    /// A token for somebody with a role.
+    pub(crate) fn token_of(&self, user: &str, role: &str) -> String {
         let key = self.path("issuer/dev-issuer.pem");
-        let minted =
-            run(&["token", "mint", "--key", &key, "--user", "ada", "--tenant", "org_gcn", "--role", "release_manager"]);
+        let minted = run(&["token", "mint", "--key", &key, "--user", user, "--tenant", "org_gcn", "--role", role]);
         minted.exits(0).out.trim_end().to_owned()
     }
 
@@ -346,6 +378,12 @@ pub(crate) fn shown(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// Every file in a directory and below it.
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
 /// Copies a directory with all that is in it.
 pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -369,7 +407,12 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn serve(home: &Home) -> Self {
-        let mut process = Process::start(loopgate(&["serve", "--config", &home.config()]));
+        Self::started(loopgate(&["serve", "--config", &home.config()]))
+    }
+
+    /// One that this command starts.
+    pub(crate) fn started(command: Command) -> Self {
+        let mut process = Process::start(command);
         let line = process.line(Stream::Err, "serving MCP on ");
         let said: Value = serde_json::from_str(&line).unwrap();
         let words = said["fields"]["message"].as_str().unwrap();

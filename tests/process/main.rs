@@ -11,10 +11,14 @@
 )]
 
 mod harness;
+#[path = "../support/postgres.rs"]
+#[expect(dead_code, reason = "shared with the ledger's own tests, which do more to it")]
+mod postgres;
 
 mod demo;
 mod serve;
 mod crash;
+mod once;
 mod check;
 mod doctor;
 mod catalog;

@@ -130,10 +130,18 @@ async def approve(admin: str, token: str, approval: str) -> None:
     """What a person does at the operators' door: read the card, then vote for exactly what was read."""
     url = f"{admin}/api/v1/approvals/{approval}"
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=30) as http:
-        read = await http.get(url)
-        read.raise_for_status()
-        vote = {"digest": read.json()["digest"], "reason": "the preview is what we want"}
-        (await http.post(f"{url}/approve", json=vote)).raise_for_status()
+        card = accepted(await http.get(url))
+        vote = {"digest": card["digest"], "reason": "the preview is what we want"}
+        accepted(await http.post(f"{url}/approve", json=vote))
+
+
+def accepted(answer: httpx2.Response) -> dict:
+    """What the operators' door says; a refusal stops with its words."""
+    body = answer.json()
+    if answer.is_error:
+        error = body["error"]
+        raise Stopped(f"the vote was refused, {error['code']}: {error['message']}\n  next: {error['next']}")
+    return body
 
 
 async def approved(gateway: Gateway, approval: str) -> None:
@@ -173,6 +181,10 @@ async def work(gateway: Gateway, options: argparse.Namespace, noted: dict) -> No
             await approve(options.admin, token(options, options.approve_as), noted["approval"])
             print(f"  {options.approve_as} has approved")
         await approved(gateway, noted["approval"])
+    else:
+        # A gateway that was restarted in between has forgotten what this workflow has read.
+        release = {"release": noted["package"]["release"]}
+        await gateway.call("loopiq_get_release_certification_evidence_graph", release)
     await execute(gateway, noted)
 
 
@@ -195,6 +207,11 @@ async def run(options: argparse.Namespace) -> str | None:
             return str(why)
 
 
+def first(whys: BaseException) -> BaseException:
+    """What went wrong first, of all that the client wraps in groups."""
+    return first(whys.exceptions[0]) if isinstance(whys, BaseExceptionGroup) else whys
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default="http://127.0.0.1:8080/mcp", help="the gateway's MCP door")
@@ -205,7 +222,11 @@ def main() -> None:
     parser.add_argument("--approve-as", metavar="USER", help="approve as this user, who must be another one")
     parser.add_argument("--note", type=pathlib.Path, default="agent-note.json", help="file that --again goes on from")
     parser.add_argument("--again", action="store_true", help="only the last step, with what was noted")
-    sys.exit(asyncio.run(run(parser.parse_args())))
+    options = parser.parse_args()
+    try:
+        sys.exit(asyncio.run(run(options)))
+    except* (OSError, httpx2.HTTPError) as whys:
+        sys.exit(f"{first(whys)}; is {options.url} the gateway, and are --tokens, --user and --note what you mean?")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ pub(super) fn line(approval: &Value) -> String {
         print::STRONG,
         plain(text(approval, "approvalId")),
         print::PLAIN,
-        plain(text(approval, "state")),
+        plain(approval.pointer("/ended/ground").and_then(Value::as_str).unwrap_or_else(|| text(approval, "state"))),
         number(approval, "/approvers/agreed"),
         number(approval, "/approvers/count"),
         match text(approval, "state") {

@@ -100,7 +100,7 @@ fn heading(action: &[Entry], several: bool, out: &mut dyn Write) -> Result<(), S
     };
     let mut line = |label: &str, text: String| -> Result<(), Stop> {
         if !text.is_empty() {
-            writeln!(out, "{label:<13}{}", print::wrapped(&text, 13))?;
+            writeln!(out, "{label:<13}{}", print::folded_within(&text, 13, print::WIDTH))?;
         }
         Ok(())
     };
@@ -144,7 +144,7 @@ fn entry(entry: &Entry, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> 
     writeln!(out, "{}  +{}  {what}  ({})", time(entry.time_ms()), passed(after), plain(entry.reference()))?;
     let mut detail = |label: &str, text: &str| -> Result<(), Stop> {
         if !text.is_empty() {
-            writeln!(out, "    {label:<9}{}", print::wrapped(&plain(text), 13))?;
+            writeln!(out, "    {label:<9}{}", print::folded_within(&plain(text), 13, print::WIDTH))?;
         }
         Ok(())
     };
@@ -174,8 +174,8 @@ fn entry(entry: &Entry, start_ms: i64, out: &mut dyn Write) -> Result<(), Stop> 
     if let Some(dropped) = entry.at("/unmapped/loopgate/dropped") {
         detail("dropped", &dropped.to_string())?;
     }
-    if let Some(data) = entry.at("/unmapped/loopgate/data") {
-        detail("data", &data.to_string())?;
+    for (name, value) in entry.at("/unmapped/loopgate/data").and_then(Value::as_object).into_iter().flatten() {
+        detail("data", &format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))?;
     }
     if let Some(steps) = entry.at("/unmapped/loopgate/steps_us").and_then(Value::as_object) {
         let mut steps: Vec<(&String, &Value)> = steps.iter().collect();

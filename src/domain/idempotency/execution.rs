@@ -217,7 +217,7 @@ pub struct Execution {
     pub state: State,
     /// Goes up with every change of owner.
     pub fence: i64,
-    /// Who works on it.
+    /// Who works on it; empty while an unknown write waits for somebody.
     pub owner: String,
     /// Until when nobody else does: the ledger's clock, milliseconds since the Unix epoch.
     pub lease_until_ms: i64,
@@ -370,7 +370,9 @@ impl Execution {
             }
             Settlement::Failed { kept } => Self { state: State::Failed, kept: Some(kept), note: String::new(), ..base },
             Settlement::Unknown { note, retry_in_ms } => {
-                Self { state: State::Unknown, lease_until_ms: now_ms.saturating_add(retry_in_ms), note, ..base }
+                let lease_until_ms = now_ms.saturating_add(retry_in_ms);
+                // Nobody is at it until somebody takes it over.
+                Self { state: State::Unknown, owner: String::new(), lease_until_ms, note, ..base }
             }
         })
     }
@@ -389,6 +391,11 @@ impl Execution {
             changed_ms: lease.now_ms,
             ..self
         })
+    }
+
+    /// Whether somebody is finding out what became of it.
+    fn is_held(&self, now_ms: i64) -> bool {
+        !self.owner.is_empty() && now_ms <= self.lease_until_ms
     }
 
     /// A person says what became of an unknown write. It counts once a second person says the same.
@@ -420,6 +427,8 @@ impl Execution {
                 execution.opinions = vec![opinion];
                 Ok(execution)
             }
+            // WHY: whoever has it may be sending it again at this moment.
+            Some(_) if !happened && execution.is_held(at_ms) => Err(ResolveFault::Known),
             Some(first) => {
                 let body =
                     serde_json::json!({"resolvedBy": "people", "happened": happened, "recordIds": first.record_ids});

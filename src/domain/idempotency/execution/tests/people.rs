@@ -35,6 +35,21 @@ fn two_people_who_agree_settle_it() {
     }
 }
 
+/// Whoever has it may be sending it again, and what is sent may happen after people have looked.
+#[test]
+fn nobody_says_that_a_write_did_not_happen_while_somebody_is_sending_it_again() {
+    let once = unknown().resolved(opinion("otto", false, &[])).unwrap();
+    let taken = once.taken_over(&lease("two", NOW_MS + 60_000)).unwrap();
+    let second = |at_ms, happened| Opinion { at_ms, ..opinion("tess", happened, &[]) };
+    let during = taken.lease_until_ms;
+    assert_eq!(taken.clone().resolved(second(during, false)), Err(ResolveFault::Known));
+    assert!(taken.clone().resolved(second(during, true)).is_ok(), "another view may be noted at any time");
+    let given_up = taken.clone().settled(2, &lost(), NOW_MS + 60_001).unwrap();
+    for (write, at_ms) in [(given_up, NOW_MS + 60_002), (taken, during + 1)] {
+        assert_eq!(write.resolved(second(at_ms, false)).unwrap().state, State::Failed);
+    }
+}
+
 #[test]
 fn nobody_settles_their_own_write_under_whichever_issuer() {
     for issuer in ["i", "j"] {
