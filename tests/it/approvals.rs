@@ -331,3 +331,50 @@ async fn a_client_that_can_show_a_form_is_asked_once_and_its_sealed_state_is_its
     assert_eq!((again.words(), &again.audit()["replayed"]), (done.words(), &json!(true)));
     assert_eq!(effects(&world).await, before + 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_effect_that_changes_without_its_record_voids_an_approval() {
+    let world = World::new().await;
+    let package = Package::drafted(&world, "wf-9").await;
+    let id = package.ask(&world).await;
+    approve(&world, &id).await;
+    // The package takes the time of the graph's last refresh; its certification stays as it is.
+    let refresh = "loopiq_refresh_release_certification_evidence_graph";
+    world.call("ada", refresh, json!({"release": RELEASE})).send().await.done();
+    let no = package.with(&world, &id).send().await;
+    no.is_refused("preview_drift");
+    let changes = no.refusal()["changes"].to_string();
+    assert!(changes.contains("/preview/") && changes.contains("evidenceAsOf"), "{}", no.text);
+    assert!(!changes.contains("/recordVersion"), "{}", no.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_that_was_not_used_in_time_is_void() {
+    let edited = ("data/approvals.yaml", "execute_within_s: 900", "execute_within_s: 1");
+    let world = World::with(Setup { policies: vec![edited], ..Setup::default() }).await;
+    let package = Package::drafted(&world, "wf-10").await;
+    let id = package.ask(&world).await;
+    approve(&world, &id).await;
+    let before = effects(&world).await;
+    while shown(&world, "otto", &id).await.body["state"] == "approved" {
+        tokio::task::yield_now().await;
+    }
+    package.with(&world, &id).send().await.is_refused("approval_expired");
+    assert_eq!(effects(&world).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_readers_take_for_another_never_reaches_an_approval() {
+    let world = World::new().await;
+    for number in ["9007199254740993", "9007199254740992", "1e400"] {
+        let body = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"{PACKAGE}\",\
+             \"arguments\":{{\"release\":{number}}}}}}}"
+        );
+        let sent = world.http.post(&world.mcp).bearer_auth(world.token("ada"));
+        let answer =
+            Answer::read(sent.header("content-type", "application/json").body(body).send().await.unwrap()).await;
+        assert_eq!(answer.rpc_code(), Some(-32700), "{number}: {}", answer.text);
+    }
+    assert!(world.seen().await.is_empty());
+}
