@@ -1,7 +1,7 @@
 //! What makes two calls the same write.
 //!
 //! Promises: a key has one grammar wherever it comes from; a fingerprint is equal exactly when
-//! tenant, user, tool definition, route, arguments, workflow and approval are; a key is never made
+//! tenant, user, tool definition, route, arguments and workflow are; a key is never made
 //! from arguments, because two equal calls may both be meant. Never reads a clock or makes
 //! randomness: fresh ids are arguments. Called by `pep`.
 
@@ -126,13 +126,12 @@ pub struct Deed<'a> {
     pub arguments: &'a Map<String, Value>,
     /// The client's workflow; empty when it names none.
     pub workflow: &'a str,
-    /// The approval it is made under.
-    pub approval: Option<&'a str>,
 }
 
 impl Deed<'_> {
     /// SHA-256 (hex) over the RFC 8785 form of the deed. Leaves out what differs between two tries
-    /// of one write: request id, trace, `_meta`.
+    /// of one write: request id, trace, `_meta`, and the approval, of which a delayed copy of the call may
+    /// have asked for another one.
     pub fn fingerprint(&self) -> Result<String, NotCanonical> {
         canonical::digest_value(&json!({
             "v": 1,
@@ -143,7 +142,6 @@ impl Deed<'_> {
             "route": self.tool.route_text(),
             "arguments": self.arguments,
             "workflow": self.workflow,
-            "approval": self.approval,
         }))
     }
 }
@@ -213,7 +211,7 @@ mod tests {
         let tool = catalog.tool("loopiq_create_work_item").unwrap();
         let (ada, ben) = (principal("i", "ada", "org_gcn"), principal("i", "ben", "org_gcn"));
         let other_ada = principal("j", "ada", "org_gcn");
-        let deed = Deed { tenant: &gcn, caller: &ada, tool, arguments: &first, workflow: "", approval: None };
+        let deed = Deed { tenant: &gcn, caller: &ada, tool, arguments: &first, workflow: "" };
         let all = [
             deed,
             Deed { tenant: &nordbank, ..deed },
@@ -222,8 +220,6 @@ mod tests {
             Deed { tool: catalog.tool("loopiq_update_work_item").unwrap(), ..deed },
             Deed { arguments: &other, ..deed },
             Deed { workflow: "w", ..deed },
-            Deed { approval: Some(""), ..deed },
-            Deed { approval: Some("a"), ..deed },
         ];
         let prints: BTreeSet<_> = all.iter().map(|deed| deed.fingerprint().unwrap()).collect();
         assert_eq!(prints.len(), all.len());

@@ -36,6 +36,7 @@ use crate::domain::approval::drift;
 use crate::domain::audit::record::Stage as Written;
 use crate::domain::canonical::NotCanonical;
 use crate::domain::catalog::Target;
+use crate::domain::idempotency::State as Made;
 use crate::domain::pdp::Input;
 use crate::domain::pdp::Obligation;
 use crate::domain::pdp::Outcome;
@@ -232,13 +233,16 @@ impl Pep {
         };
         asked.under(ticket);
         same_call(ticket, permit.action(), asked)?;
-        // WHY: what has been used is not compared with the world it has changed; `remember` gives its
-        // first answer again, or says that it is spent.
-        if ticket.consumed_by.is_none() {
+        // WHY: what was made is not compared with the world it has changed; `remember` gives its first
+        // answer again, or says that the approval is spent. It may have been made under another
+        // approval, when a delayed copy of the call asked anew.
+        let made =
+            ticket.consumed_by.is_some() || recalled.write.as_ref().is_some_and(|write| write.state != Made::Reserved);
+        if !made {
             usable(ticket, &self.settings.approvals_link)?;
         }
         // WHY: what LoopIQ asked people about, the gateway has not previewed; LoopIQ answers for it.
-        if ticket.consumed_by.is_none()
+        if !made
             && !ticket.subject.is_issued()
             && let Err(no) = self.compare(standing, asked, permit.action(), ticket).await
         {

@@ -224,6 +224,11 @@ fn met(found: Found, asked: &mut Asked) -> Result<Held, No> {
     match found {
         Found::Ended(execution) => {
             asked.tell("replayed", true);
+            // The approval that it was made under, whichever the call names.
+            if let Some(id) = &execution.plan.approval_id {
+                asked.record.approved_by(id);
+                asked.tell("approvalId", id.clone());
+            }
             Ok(Held::Again(execution))
         }
         Found::Unknown => Err(unknown(asked, "its outcome is being found out").into()),
@@ -300,7 +305,6 @@ fn plan(
         tool: &action.tool,
         arguments: &action.arguments,
         workflow: &workflow,
-        approval: approval.as_deref(),
     };
     let fingerprint = deed.fingerprint().map_err(|cause| {
         Refusal::because(Code::InvalidArguments, "a number cannot be carried exactly; send it as a string")
