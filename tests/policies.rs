@@ -288,7 +288,7 @@ fn the_commands_answer_with_words_and_exit_codes() {
     let named = scratch("decision := {\"allow\": false, \"visible\": [\"x\" | input.caller.user == \"ada\"]}");
     let (code, words) = loopgate(&["check", named.path().to_str().unwrap()]);
     assert_eq!(code, 0, "{words}");
-    assert!(words.contains("warning: g.rego:3:") && words.contains("`input.caller.user`"), "{words}");
+    assert!(words.contains("g.rego:3:48: warning: ") && words.contains("`input.caller.user`"), "{words}");
 
     let broken = scratch("decision := {");
     let (code, words) = loopgate(&["check", broken.path().to_str().unwrap()]);

@@ -6,6 +6,7 @@
 
 mod check;
 mod eval;
+mod fault;
 mod test;
 
 use std::collections::BTreeMap;

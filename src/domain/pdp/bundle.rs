@@ -5,6 +5,7 @@
 //! once, with its place and what to do. Never reads a file and never compiles one: `pdp::lint` and
 //! `pdp::engine` do that next. Called by `adapters::reload::bundle` and the policy commands.
 
+pub mod code;
 mod shape;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::domain::canonical;
+use crate::domain::pdp::bundle::code::Code;
 
 /// Bytes that one file of a bundle may have; regorus' own bound, and far beyond what people edit.
 const FILE_BYTES_MAX: usize = 1_048_576;
@@ -34,13 +36,24 @@ pub struct BundleFault {
     pub message: String,
     /// What to do.
     pub remedy: String,
+    /// What kind of fault it is.
+    #[serde(default)]
+    pub code: Code,
 }
 
 impl BundleFault {
     /// A fault of a whole file, or of the bundle when `path` is empty.
     #[must_use]
     pub fn new(path: &str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line: 0, column: 0, message: message.into(), remedy: remedy.into() }
+        let (message, remedy) = (message.into(), remedy.into());
+        Self { path: path.to_owned(), line: 0, column: 0, message, remedy, code: Code::default() }
+    }
+
+    /// The same fault, of a kind that programs know.
+    #[must_use]
+    pub fn coded(mut self, code: Code) -> Self {
+        self.code = code;
+        self
     }
 
     /// The same fault, at a place in its file.
@@ -69,6 +82,9 @@ pub struct Bundle {
     files: Vec<(String, String)>,
     tests: Vec<(String, String)>,
     data: Value,
+    /// `schema/data.json`, as far as the lint reads types from it.
+    #[serde(default)]
+    schema: Option<Value>,
     digest: String,
     data_digest: String,
 }
@@ -109,9 +125,10 @@ impl Bundle {
             ));
         }
         let data = Value::Object(data.into_iter().collect::<Map<_, _>>());
-        if let Some(schema) = schema.filter(|_| faults.is_empty()) {
-            faults.extend(shape::check(&schema, &data, &origins));
+        if let Some(schema) = schema.as_deref().filter(|_| faults.is_empty()) {
+            faults.extend(shape::check(schema, &data, &origins));
         }
+        let schema = schema.and_then(|text| serde_json::from_str(&text).ok());
         match canonical::digest_value(&data) {
             Err(cause) => faults.push(BundleFault::new(
                 "",
@@ -120,7 +137,7 @@ impl Bundle {
             )),
             Ok(data_digest) if faults.is_empty() => {
                 let digest = digest_of_files(&policies);
-                return Ok(Self { files: policies, tests, data, digest, data_digest });
+                return Ok(Self { files: policies, tests, data, schema, digest, data_digest });
             }
             Ok(_) => {}
         }
@@ -143,6 +160,12 @@ impl Bundle {
     #[must_use]
     pub fn data(&self) -> &Value {
         &self.data
+    }
+
+    /// What the bundle says that its data may be.
+    #[must_use]
+    pub fn schema(&self) -> Option<&Value> {
+        self.schema.as_ref()
     }
 
     /// SHA-256 (hex) over the policy files.
