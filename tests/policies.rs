@@ -33,6 +33,7 @@ use loopgate::domain::pdp::Outcome;
 use loopgate::domain::pdp::ToolFacts;
 use loopgate::domain::pdp::bundle::Bundle;
 use loopgate::domain::pdp::bundle::BundleFault;
+use loopgate::domain::pdp::capabilities;
 use loopgate::domain::pdp::cases;
 use loopgate::domain::pdp::engine::Pdp;
 use loopgate::domain::pdp::ruling::Engine;
@@ -204,6 +205,7 @@ fn the_schemas_are_those_of_the_types() {
     for (path, schema) in [
         ("policies/schema/input.json", schemars::schema_for!(Input).to_value()),
         ("policies/schema/decision.json", schemars::schema_for!(Decision).to_value()),
+        ("policies/schema/capabilities.json", capabilities::document()),
     ] {
         let text = format!("{schema:#}\n");
         if std::env::var_os("UPDATE").is_some() {
