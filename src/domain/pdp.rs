@@ -17,6 +17,8 @@ mod lint;
 mod probe;
 mod obligations;
 
+pub use self::lint::reads::{Reads, Step};
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -275,7 +277,7 @@ pub enum AuditMode {
 }
 
 /// What the gateway derives from a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Go on.
