@@ -12,6 +12,7 @@ pub mod ruling;
 pub mod engine;
 pub mod suite;
 pub mod cases;
+pub mod outline;
 mod ast;
 mod lint;
 mod probe;
