@@ -262,7 +262,7 @@ pub fn now_s() -> i64 {
 pub fn sources(settings: &Settings) -> Sources {
     Sources {
         catalog: settings.catalog.clone(),
-        policy_dir: settings.policy_dir.clone(),
+        policy_dir: settings.policy.dir.clone(),
         checker: checker(),
         backends: settings.backends.iter().map(|backend| backend.name.clone()).collect(),
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub use check::load;
 pub use check::parse;
+pub use raw::Activation;
 pub use raw::RawApprovalIssuer;
 pub use raw::RawBackend;
 pub use raw::RawClaims;
@@ -54,8 +55,8 @@ pub struct Settings {
     pub issuers: Vec<Issuer>,
     /// Tools and routes.
     pub catalog: PathBuf,
-    /// Folder with the policy bundle.
-    pub policy_dir: PathBuf,
+    /// The policy bundle, and how a change of it goes live.
+    pub policy: Policy,
     /// How often policies, catalog and key files are looked at for changes.
     pub reload_every: Duration,
     /// Where calls go.
@@ -154,6 +155,77 @@ pub enum KeySource {
     SecretFile(PathBuf),
 }
 
+/// The policy bundle, and how a change of it goes live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Folder with the bundle; read unless one is pulled from a server.
+    pub dir: PathBuf,
+    /// Folder of the bundles that were in force, and of which one is.
+    pub store: PathBuf,
+    /// The bundle pulled from a server, if one is.
+    pub served: Option<Served>,
+    /// How a changed bundle goes live.
+    pub activation: Activation,
+    /// What a gated activation needs.
+    pub gate: Gate,
+    /// What is evaluated beside the live policy.
+    pub shadow: Shadow,
+    /// When a canary is taken back.
+    pub canary: Canary,
+}
+
+/// A bundle pulled from a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// Its address.
+    pub url: String,
+    /// File with a bearer token.
+    pub token_file: Option<PathBuf>,
+    /// Files with public keys of those who may sign it.
+    pub keys: Vec<PathBuf>,
+    /// The scope that a signature must carry; empty for none.
+    pub scope: String,
+    /// How often the server is asked.
+    pub every: Duration,
+    /// Whether an older bundle may follow.
+    pub allow_rollback: bool,
+}
+
+/// What a gated activation needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// Recorded decisions that the replay must have made again, at least.
+    pub decisions: u64,
+    /// How old the report may be.
+    pub age: Duration,
+    /// Files with public keys of others who may sign reports.
+    pub keys: Vec<PathBuf>,
+}
+
+/// What is evaluated beside the live policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shadow {
+    /// The candidate's folder; none means the bundle that waits for activation.
+    pub dir: Option<PathBuf>,
+    /// Organisations whose calls it is asked about.
+    pub tenants: Vec<String>,
+    /// And the share of all other calls, in percent.
+    pub percent: u8,
+}
+
+/// When a canary is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// Decisions before it is judged.
+    pub least: u64,
+    /// Percentage points by which its share of denials may differ.
+    pub band: u8,
+    /// Share of its decisions that may fail, in percent.
+    pub errors: u8,
+    /// Time over which the shares are counted.
+    pub window: Duration,
+}
+
 /// Where calls go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backend {
@@ -250,6 +322,17 @@ pub struct Operators {
     pub read: Vec<String>,
     /// Roles that may also revoke approvals and settle unknown writes.
     pub settle: Vec<String>,
+    /// Who may see, activate and roll back policy.
+    pub policy: PolicyPeople,
+}
+
+/// Who may see, activate and roll back policy, which decides for every organisation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyPeople {
+    /// Their organisations; none means nobody may.
+    pub tenants: Vec<String>,
+    /// Their organisation roles.
+    pub roles: Vec<String>,
 }
 
 /// How to log.

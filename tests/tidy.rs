@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["domain::pdp"],
     &["domain::approval", "domain::idempotency", "domain::inspect"],
     &["domain::audit"],
+    &["domain::replay"],
     &["metrics", "config"],
     &["pep"],
     &["adapters", "console", "sandbox"],
@@ -251,6 +252,6 @@ fn every_example_of_settings_loads() {
     assert!(!examples.is_empty());
     for path in examples.iter().filter(|path| path.extension().is_some_and(|ext| ext == "yaml")) {
         let settings = loopgate::config::load(path).unwrap_or_else(|faults| panic!("{}: {faults:?}", path.display()));
-        assert!(settings.catalog.exists() && settings.policy_dir.exists(), "{}", path.display());
+        assert!(settings.catalog.exists() && settings.policy.dir.exists(), "{}", path.display());
     }
 }

@@ -5,8 +5,10 @@
 //! changes a running gateway. Called by `cli`.
 
 mod check;
+mod diff;
 mod eval;
 mod fault;
+mod replay;
 mod test;
 
 use std::collections::BTreeMap;
@@ -42,6 +44,10 @@ enum Command {
     Test(test::Test),
     /// Ask a bundle for one decision.
     Eval(eval::Eval),
+    /// Say what a candidate would have decided of the calls that were recorded.
+    Replay(Box<replay::Replay>),
+    /// Say what differs between two bundles.
+    Diff(diff::Diff),
     /// Try the bundle on standard input. The gateway starts this.
     #[command(hide = true)]
     CheckChild,
@@ -75,6 +81,9 @@ pub enum PolicyFault {
     /// Tests or cases failed; each has been printed.
     #[error("{0} of {1} failed")]
     Failed(usize, usize),
+    /// The answer is no; what was found has been printed.
+    #[error("{0}")]
+    No(String),
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -88,7 +97,7 @@ impl PolicyFault {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Faults(_) | Self::Failed(..) => 1,
+            Self::Faults(_) | Self::Failed(..) | Self::No(_) => 1,
             Self::File { .. } | Self::Usage(_) => 2,
             Self::Io(_) => 3,
         }
@@ -101,6 +110,8 @@ pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), Polic
         Command::Check(check) => check::run(check, exe, out),
         Command::Test(test) => test::run(test, out),
         Command::Eval(eval) => eval::run(eval, out),
+        Command::Replay(replay) => replay::run(replay, exe, out),
+        Command::Diff(diff) => diff::run(diff, out),
         Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
     }
 }

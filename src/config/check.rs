@@ -1,6 +1,7 @@
 //! From text to [`Settings`]: structure by the generated schema, then meaning; all faults at once.
 
 mod approvals;
+mod policy;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use super::LedgerPlace;
 use super::Limits;
 use super::Log;
 use super::Operators;
+use super::PolicyPeople;
 use super::Propagation;
 use super::Settings;
 use super::raw;
@@ -151,7 +153,7 @@ impl Check<'_> {
             limits: self.limits(&raw.limits),
             issuers: raw.issuers.iter().enumerate().map(|(at, issuer)| self.issuer(at, issuer)).collect(),
             catalog: self.base.join(&raw.catalog),
-            policy_dir: self.base.join(&raw.policy.dir),
+            policy: self.policy(&raw.policy),
             reload_every: self.duration("policy.reload_every", &raw.policy.reload_every),
             backends: raw.backends.iter().enumerate().map(|(at, backend)| self.backend(at, backend)).collect(),
             audit: self.audit(&raw.audit),
@@ -337,12 +339,18 @@ impl Check<'_> {
     }
 
     fn operators(&mut self, raw: &raw::RawOperators) -> Operators {
-        for (path, roles) in [("operators.read", &raw.read), ("operators.settle", &raw.settle)] {
+        let policy = &raw.policy;
+        for (path, roles) in [
+            ("operators.read", &raw.read),
+            ("operators.settle", &raw.settle),
+            ("operators.policy.roles", &policy.roles),
+        ] {
             if roles.iter().any(|role| role.trim().is_empty()) {
                 self.fault(path, "a role has no name", "name organisation roles as tokens carry them, or take it out");
             }
         }
-        Operators { read: raw.read.clone(), settle: raw.settle.clone() }
+        let policy = PolicyPeople { tenants: policy.tenants.clone(), roles: policy.roles.clone() };
+        Operators { read: raw.read.clone(), settle: raw.settle.clone(), policy }
     }
 
     /// Names of a list: present, unique, of one grammar.

@@ -157,12 +157,90 @@ section! {
 }
 
 section! {
-    /// The policy bundle.
+    /// The policy bundle, and how a change of it goes live.
     RawPolicy {
-        /// Folder with `.rego` files and `data/`.
+        /// Folder with `.rego` files and `data/`; read unless `bundle.url` is set.
         dir: String = "../policies".into();
         /// How often policies, catalog and key files are looked at for changes.
         reload_every: String = "1s".into();
+        /// Folder of the bundles that were in force, and of which one is. Losing it is losing rollback and the proof of replays.
+        store: String = "../data/policies".into();
+        /// A bundle pulled from a server instead of `dir`.
+        bundle: RawServed = RawServed::default();
+        /// `automatic`: a changed bundle that passes the check decides at once. `gated`: it waits for a replay report and a person.
+        activation: Activation = Activation::Automatic;
+        /// What a gated activation needs.
+        gate: RawGate = RawGate::default();
+        /// A candidate that is evaluated beside the live policy and decides nothing.
+        shadow: RawShadow = RawShadow::default();
+        /// When a candidate that decides a part of the calls is taken back by itself.
+        canary: RawCanary = RawCanary::default();
+    }
+}
+
+/// How a changed bundle goes live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// At once, when it passes the check.
+    Automatic,
+    /// With a signed replay report and a person's approval.
+    Gated,
+}
+
+section! {
+    /// A bundle pulled from a server, in OPA's format.
+    RawServed {
+        /// Its address; `https`, or `http` on a loopback address. Empty: `policy.dir` is read.
+        url: String = String::new();
+        /// File with a bearer token for the server.
+        token_file: String = String::new();
+        /// Files with the public keys (PEM) of those who may sign it; at least one.
+        keys: Vec<String> = Vec::new();
+        /// The `scope` that a signature must carry. Empty: none.
+        scope: String = String::new();
+        /// How often the server is asked; after a failure it is asked ever more rarely.
+        every: String = "60s".into();
+        /// Whether a bundle older than the one in force may follow it.
+        allow_rollback: bool = false;
+    }
+}
+
+section! {
+    /// What a gated activation needs.
+    RawGate {
+        /// Recorded decisions that the replay must have made again, at least.
+        decisions: u64 = 1000;
+        /// How old the report may be.
+        age: String = "24h".into();
+        /// Files with the public keys (PEM) of others who may sign reports. The gateway's own report key always may.
+        keys: Vec<String> = Vec::new();
+    }
+}
+
+section! {
+    /// A candidate that is evaluated beside the live policy and decides nothing.
+    RawShadow {
+        /// Its folder. Empty: the bundle that waits for activation.
+        dir: String = String::new();
+        /// Organisations whose calls it is asked about.
+        tenants: Vec<String> = Vec::new();
+        /// And the share of all other calls, in percent.
+        percent: u8 = 0;
+    }
+}
+
+section! {
+    /// When a candidate that decides a part of the calls is taken back by itself.
+    RawCanary {
+        /// Decisions before it is judged.
+        least: u64 = 100;
+        /// Percentage points by which its share of denials may differ from what the live policy says of the same calls.
+        band: u8 = 5;
+        /// Share of its decisions that may fail, in percent.
+        errors: u8 = 0;
+        /// Time over which the shares are counted.
+        window: String = "10m".into();
     }
 }
 
@@ -291,6 +369,18 @@ section! {
         read: Vec<String> = vec!["auditor".into(), "tenant_admin".into()];
         /// Organisation roles that may also revoke any approval and say what became of an unknown write.
         settle: Vec<String> = vec!["tenant_admin".into()];
+        /// Who may see, activate and roll back policy, which decides for every organisation.
+        policy: RawPolicyPeople = RawPolicyPeople::default();
+    }
+}
+
+section! {
+    /// Who may see, activate and roll back policy: people of these organisations with one of these roles.
+    RawPolicyPeople {
+        /// Organisations, such as the one that runs the gateway. Empty: nobody may.
+        tenants: Vec<String> = Vec::new();
+        /// Organisation roles.
+        roles: Vec<String> = vec!["policy_admin".into()];
     }
 }
 

@@ -16,6 +16,7 @@ mod names;
 mod packages;
 mod parse;
 mod reach;
+pub(super) mod reads;
 mod scan;
 pub(super) mod types;
 
@@ -88,14 +89,15 @@ pub(super) struct Ground<'a> {
     /// What rules find under `data`.
     pub(super) data: &'a Value,
     /// Schema of the data, if the bundle has one.
-    pub(super) schema: Option<&'a Value>,
+    pub(super) schema: Option<Value>,
 }
 
 impl<'a> Ground<'a> {
     /// What the gateway asks the rules of a bundle.
     pub(super) fn of(bundle: &'a Bundle) -> Self {
         let input = Some(schemars::schema_for!(Input).to_value());
-        Self { entry: ENTRY_POINT, input, data: bundle.data(), schema: bundle.schema() }
+        let schema = bundle.schema().and_then(|text| serde_json::from_str(text).ok());
+        Self { entry: ENTRY_POINT, input, data: bundle.data(), schema }
     }
 }
 

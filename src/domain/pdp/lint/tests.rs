@@ -13,7 +13,8 @@ fn linted(data: &Value, schema: Option<&Value>, rules: &str) -> (Vec<BundleFault
     let mut engine = regorus::Engine::new();
     parse(&mut engine, &files).unwrap_or_else(|faults| panic!("{rules}: {faults:#?}"));
     let input = Some(schemars::schema_for!(Input).to_value());
-    let found = super::rules(engine.get_modules(), &Ground { entry: ENTRY_POINT, input, data, schema });
+    let found =
+        super::rules(engine.get_modules(), &Ground { entry: ENTRY_POINT, input, data, schema: schema.cloned() });
     (found.faults, found.warnings)
 }
 

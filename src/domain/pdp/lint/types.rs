@@ -122,7 +122,7 @@ impl<'a> Types<'a> {
     fn new(modules: &'a [Ref<Module>], index: &'a Index, ground: &Ground<'a>) -> Self {
         let input =
             ground.input.as_ref().map_or_else(Shape::any, |schema| Shape::of_schema(schema, schema, Origin::Input));
-        let data = match ground.schema {
+        let data = match &ground.schema {
             Some(schema) => Shape::of_schema(schema, schema, Origin::Data),
             None => Shape::of_data(ground.data),
         };
