@@ -12,7 +12,8 @@ mod steps;
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use steps::{Arrival, StepFault};
 
@@ -180,20 +181,11 @@ pub struct Canary {
     pub report: Option<String>,
 }
 
-/// The newest bundle that was accepted from the server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Newest {
-    /// Its number in the order of its makers.
-    pub serial: u64,
-    /// The bundle.
-    pub id: BundleId,
-}
-
 /// Everything that is remembered of the policy of one gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
+    #[serde(deserialize_with = "this_version")]
     v: u32,
     /// What decides.
     pub live: Option<Term>,
@@ -205,43 +197,23 @@ pub struct State {
     pub history: Vec<Past>,
     /// What was taken back, and does not come back by itself while the files stay as they are.
     pub held: BTreeSet<BundleId>,
-    /// The newest bundle from the server.
-    pub newest: Option<Newest>,
 }
 
-/// What was written down is no state of this version.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it is no state of policy that this version can read: {0}")]
-pub struct Unreadable(pub String);
+/// WHY: a later version may have a reason to hold something back that this one knows nothing of.
+fn this_version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    match u32::deserialize(from)? {
+        VERSION => Ok(VERSION),
+        other => Err(D::Error::custom(format!("version {other} is not {VERSION}, which this gateway writes"))),
+    }
+}
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            v: VERSION,
-            live: None,
-            waiting: None,
-            canary: None,
-            history: Vec::new(),
-            held: BTreeSet::new(),
-            newest: None,
-        }
+        Self { v: VERSION, live: None, waiting: None, canary: None, history: Vec::new(), held: BTreeSet::new() }
     }
 }
 
 impl State {
-    /// Reads what [`State::write`] wrote.
-    pub fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let state: Self = serde_json::from_slice(bytes).map_err(|cause| Unreadable(cause.to_string()))?;
-        if state.v == VERSION { Ok(state) } else { Err(Unreadable(format!("it is of version {}", state.v))) }
-    }
-
-    /// The state as it is kept.
-    #[must_use]
-    pub fn write(&self) -> Vec<u8> {
-        // WHY: every member is a string, a number or a list of such, which JSON always takes.
-        serde_json::to_vec_pretty(self).unwrap_or_default()
-    }
-
     /// The bundle that decides.
     #[must_use]
     pub fn live_id(&self) -> Option<&BundleId> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::canonical;
 
 /// Parts that a window is counted in.
-const SLOTS: usize = 10;
+const SLOTS: i64 = 10;
 
 /// Which callers a canary decides about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,14 +92,19 @@ pub struct Counts {
 /// One decision of a canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compared {
-    /// Whether it was about a call.
-    pub call: bool,
-    /// Whether the canary said no.
-    pub denied: bool,
-    /// Whether the live policy says no.
-    pub live_denied: bool,
+    /// What both say of it, if it was about a call.
+    pub call: Option<Denied>,
     /// Whether it could not be made.
     pub fault: bool,
+}
+
+/// Who says no to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied {
+    /// The canary does.
+    pub by_canary: bool,
+    /// The live policy does.
+    pub by_live: bool,
 }
 
 impl Counts {
@@ -107,9 +112,9 @@ impl Counts {
         let add = |count: &mut u64, yes: bool| *count = count.saturating_add(u64::from(yes));
         add(&mut self.decisions, true);
         add(&mut self.faults, one.fault);
-        add(&mut self.calls, one.call);
-        add(&mut self.denied, one.call && one.denied);
-        add(&mut self.live_denied, one.call && one.live_denied);
+        add(&mut self.calls, one.call.is_some());
+        add(&mut self.denied, one.call.is_some_and(|denied| denied.by_canary));
+        add(&mut self.live_denied, one.call.is_some_and(|denied| denied.by_live));
     }
 
     fn plus(self, other: Self) -> Self {
@@ -193,14 +198,10 @@ impl Window {
     /// Counts one decision made at `now_ms`.
     pub fn note(&mut self, now_ms: i64, window_ms: i64, one: Compared) {
         let slot = Self::slot(now_ms, window_ms);
-        match self.slots.iter_mut().find(|(at, _)| *at == slot) {
-            Some((_, counts)) => counts.note(one),
-            None => {
-                let mut counts = Counts::default();
-                counts.note(one);
-                self.slots.push((slot, counts));
-            }
+        if !self.slots.iter().any(|(at, _)| *at == slot) {
+            self.slots.push((slot, Counts::default()));
         }
+        self.slots.iter_mut().filter(|(at, _)| *at == slot).for_each(|(_, counts)| counts.note(one));
         self.forget(slot);
     }
 
@@ -215,12 +216,12 @@ impl Window {
     }
 
     fn slot(now_ms: i64, window_ms: i64) -> i64 {
-        now_ms.div_euclid((window_ms / SLOTS as i64).max(1))
+        now_ms.div_euclid((window_ms / SLOTS).max(1))
     }
 
     /// WHY both sides: a clock that was set back must not keep old counts for ever.
     fn is_in(at: i64, now: i64) -> bool {
-        now.abs_diff(at) < SLOTS as u64
+        (-SLOTS + 1..SLOTS).contains(&now.saturating_sub(at))
     }
 
     fn forget(&mut self, now: i64) {
@@ -275,7 +276,7 @@ mod tests {
 
     #[test]
     fn old_decisions_leave_the_window_and_a_clock_set_back_keeps_none() {
-        let one = Compared { call: true, denied: true, live_denied: false, fault: false };
+        let one = Compared { call: Some(Denied { by_canary: true, by_live: false }), fault: false };
         let mut window = Window::default();
         window.note(0, 1_000, one);
         window.note(950, 1_000, one);

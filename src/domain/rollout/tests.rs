@@ -5,6 +5,14 @@ use proptest::prelude::*;
 use super::canary::Share;
 use super::*;
 
+fn written(state: &State) -> String {
+    serde_json::to_string_pretty(state).unwrap()
+}
+
+fn read(text: &str) -> Result<State, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
 fn id(name: &str) -> BundleId {
     BundleId::new(&name.repeat(64), &"d".repeat(64))
 }
@@ -46,8 +54,8 @@ fn what_is_written_is_read_back_and_nothing_else_is() {
         panic!("it waits")
     };
     let state = state.canary_started(canary("e")).unwrap();
-    assert_eq!(State::read(&state.write()).unwrap(), state);
-    let text = String::from_utf8(state.write()).unwrap();
+    assert_eq!(read(&written(&state)).unwrap(), state);
+    let text = written(&state);
     for wrong in [
         text.replace("\"v\": 1", "\"v\": 2"),
         text.replacen("\"live\"", "\"livid\"", 1),
@@ -56,7 +64,7 @@ fn what_is_written_is_read_back_and_nothing_else_is() {
         "{}".to_owned(),
         String::new(),
     ] {
-        State::read(wrong.as_bytes()).unwrap_err();
+        read(&wrong).unwrap_err();
     }
 }
 
@@ -180,7 +188,7 @@ proptest! {
                 prop_assert!(live.is_none_or(|live| !state.held.contains(live) && Some(live) != canary && Some(live) != waiting));
                 prop_assert!(canary.is_none_or(|canary| !state.held.contains(canary) && Some(canary) != waiting));
                 prop_assert!(waiting.is_none_or(|waiting| !state.held.contains(waiting)));
-                prop_assert_eq!(State::read(&state.write()).unwrap(), state.clone());
+                prop_assert_eq!(read(&written(&state)).unwrap(), state.clone());
             }
         }
     }
