@@ -12,4 +12,5 @@ pub mod approval;
 pub mod idempotency;
 pub mod inspect;
 pub mod audit;
+pub mod replay;
 pub mod rollout;

@@ -42,6 +42,7 @@ use loopgate::domain::pdp::engine::Pdp;
 use loopgate::domain::pdp::ruling::Engine;
 use loopgate::domain::pdp::suite::Suite;
 use loopgate::domain::pdp::suite::Verdict;
+use loopgate::domain::replay::report::Report;
 use loopgate::domain::rollout::gate::Demands;
 use loopgate::domain::rollout::gate::GateFault;
 use loopgate::metrics::Metrics;
@@ -210,6 +211,7 @@ fn the_schemas_are_those_of_the_types() {
     for (path, schema) in [
         ("policies/schema/input.json", schemars::schema_for!(Input).to_value()),
         ("policies/schema/decision.json", schemars::schema_for!(Decision).to_value()),
+        ("policies/schema/replay-report.json", schemars::schema_for!(Report).to_value()),
     ] {
         let text = format!("{schema:#}\n");
         if std::env::var_os("UPDATE").is_some() {
@@ -375,7 +377,7 @@ fn steward(cell: &Arc<RulesCell>, store: &Path, journal: Arc<dyn Journal>, clock
     let ways = Ways {
         gated: false,
         demands: Demands { decisions: 1, age_ms: 1_000 },
-        examine: Box::new(|_| Err(GateFault::Missing)),
+        examine: Arc::new(|_| Err(GateFault::Missing)),
         shadow_waiting: false,
         window_ms: 1_000,
     };

@@ -14,14 +14,17 @@ use super::clock::SystemClock;
 use crate::adapters::reload;
 use crate::adapters::reload::Sources;
 use crate::adapters::reload::Watcher;
+use crate::adapters::reload::steward::Examine;
 use crate::adapters::reload::steward::Steward;
 use crate::adapters::reload::steward::Tools;
 use crate::adapters::reload::steward::Ways;
 use crate::adapters::store::Store;
 use crate::config::Activation;
 use crate::config::Settings;
+use crate::domain::audit::checkpoint::PublicKey;
 use crate::domain::rollout::canary::Limits;
 use crate::domain::rollout::gate::Demands;
+use crate::domain::rollout::gate::Evidence;
 use crate::domain::rollout::gate::GateFault;
 use crate::metrics::Metrics;
 use crate::pep::ports::Clock;
@@ -84,7 +87,7 @@ pub(super) fn open(
     let ways = Ways {
         gated: policy.activation == Activation::Gated,
         demands: Demands { decisions: policy.gate.decisions, age_ms: ms(policy.gate.age) },
-        examine: Box::new(|_report| Err(GateFault::Untrusted("it cannot be read".to_owned()))),
+        examine: examine(settings),
         shadow_waiting: in_shadow && policy.shadow.dir.is_none(),
         window_ms: limits.window_ms,
     };
@@ -105,6 +108,22 @@ pub(super) fn open(
         limits,
     };
     Ok(Policy { cell, steward, watcher, judge, told })
+}
+
+/// Reads reports signed with this gateway's own report key, or with a key that the settings name. The
+/// key files are read each time, since the first report makes the gateway's own.
+fn examine(settings: &Settings) -> Arc<Examine> {
+    let own = settings.keys_dir.join("report.pub");
+    let others = settings.policy.gate.keys.clone();
+    Arc::new(move |report| {
+        let mut trusted = Vec::new();
+        for file in others.iter().chain(Some(&own).filter(|own| own.exists())) {
+            let broken = |cause: String| GateFault::Untrusted(format!("`{}`: {cause}", file.display()));
+            let text = std::fs::read_to_string(file).map_err(|cause| broken(cause.to_string()))?;
+            trusted.push(PublicKey::parse(&text).map_err(|cause| broken(cause.to_string()))?);
+        }
+        Evidence::signed(&String::from_utf8_lossy(report), &trusted)
+    })
 }
 
 fn ms(span: Duration) -> i64 {

@@ -12,10 +12,13 @@ pub mod ruling;
 pub mod engine;
 pub mod suite;
 pub mod cases;
+pub mod outline;
 mod ast;
 mod lint;
 mod probe;
 mod obligations;
+
+pub use self::lint::reads::{Reads, Step};
 
 use std::collections::BTreeMap;
 
@@ -275,7 +278,7 @@ pub enum AuditMode {
 }
 
 /// What the gateway derives from a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Go on.

@@ -212,7 +212,7 @@ fn steward(
     let ways = Ways {
         gated: false,
         demands: Demands { decisions: 1, age_ms: 1_000 },
-        examine: Box::new(|_| Err(GateFault::Missing)),
+        examine: Arc::new(|_| Err(GateFault::Missing)),
         shadow_waiting: false,
         window_ms: 1_000,
     };

@@ -54,7 +54,7 @@ pub struct Ways {
     /// What the report must show.
     pub demands: Demands,
     /// Reads reports.
-    pub examine: Box<Examine>,
+    pub examine: Arc<Examine>,
     /// Whether what waits is asked beside the live policy.
     pub shadow_waiting: bool,
     /// Milliseconds over which a canary is judged.

@@ -1,12 +1,13 @@
 //! What a replay report must show before a candidate may decide.
 //!
 //! Promises: every fault of a report is found, each with a code and a remedy; what is not shown
-//! counts as not so. Never reads a signature: whoever hands over the evidence has verified it.
+//! counts as not so. Never reads a key file: whoever asks says whose signature is good.
 //! Called by `adapters::reload`; the report itself is `domain::replay`'s.
 
-use std::collections::BTreeMap;
-
 use super::BundleId;
+use crate::domain::audit::checkpoint::PublicKey;
+use crate::domain::replay::envelope;
+use crate::domain::replay::report::{Digests, Report};
 
 /// What a replay report shows, as far as the gate asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +30,6 @@ pub struct Evidence {
     pub filtered: bool,
     /// When it was made: milliseconds since the Unix epoch.
     pub made_at_ms: i64,
-    /// Class of a change to how many decisions change in that way.
-    pub changes: BTreeMap<String, u64>,
 }
 
 /// What the gate asks for.
@@ -49,7 +48,7 @@ pub enum GateFault {
     #[error("a gated activation needs a signed replay report")]
     Missing,
     /// It is no signed report, or nobody who may has signed it.
-    #[error("the replay report is not signed by a key that is trusted here: {0}")]
+    #[error("the replay report is not believed: {0}")]
     Untrusted(String),
     /// It is about another bundle.
     #[error("the replay report is about `{0}`")]
@@ -121,7 +120,35 @@ impl GateFault {
     }
 }
 
+impl From<&Digests> for BundleId {
+    fn from(digests: &Digests) -> Self {
+        Self::new(&digests.bundle, &digests.data)
+    }
+}
+
+impl From<&Report> for Evidence {
+    fn from(report: &Report) -> Self {
+        Self {
+            digest: report.digest(),
+            candidate: report.candidate().into(),
+            baselines: report.replay.recorded.iter().map(|baseline| (&baseline.policy).into()).collect(),
+            decisions: report.decisions_replayed(),
+            unexplained: report.unexplained(),
+            proven: report.proven(),
+            verified: report.verified(),
+            filtered: report.filtered(),
+            made_at_ms: report.made_at_ms(),
+        }
+    }
+}
+
 impl Evidence {
+    /// What a report shows that one of these keys has signed.
+    pub fn signed(envelope: &str, trusted: &[PublicKey]) -> Result<Self, GateFault> {
+        let report = envelope::verify(envelope, trusted).map_err(|fault| GateFault::Untrusted(fault.to_string()))?;
+        Ok(Self::from(&report))
+    }
+
     /// Whether the report lets the candidate follow the live policy. `approved` is the digest of the
     /// report that the person saw.
     pub fn opens(
@@ -190,7 +217,6 @@ mod tests {
             verified: true,
             filtered: false,
             made_at_ms: NOW - DEMANDS.age_ms,
-            changes: BTreeMap::new(),
         }
     }
 

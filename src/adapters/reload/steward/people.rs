@@ -71,7 +71,7 @@ impl Rollout for Steward {
         match (order.canary.clone(), runs) {
             (None, Some(canary)) => self.promote(begun, canary, order, by, record).await,
             (None, None) => {
-                let report = self.gate(&begun, &id, &order)?;
+                let report = self.gate(&begun, &id, &order).await?;
                 let rules = self.fresh(&id, &begun.catalog).await?;
                 let how = How::Person;
                 let says = format!("{} puts policy {} in force", by.user, id.revision());
@@ -138,11 +138,14 @@ impl Steward {
     }
 
     /// Digest of the report that lets a candidate through; none where none is needed.
-    fn gate(&self, begun: &Begun<'_>, id: &BundleId, order: &Order) -> Result<Option<String>, GateFault> {
+    async fn gate(&self, begun: &Begun<'_>, id: &BundleId, order: &Order) -> Result<Option<String>, GateFault> {
         let Some(report) = &order.report else {
             return if self.ways.gated { Err(GateFault::Missing) } else { Ok(None) };
         };
-        let evidence = (self.ways.examine)(report)?;
+        let (examine, report) = (Arc::clone(&self.ways.examine), report.clone());
+        // WHY: a report has megabytes, and whose keys are trusted stands in files.
+        let examined = tokio::task::spawn_blocking(move || examine(&report)).await;
+        let evidence = examined.unwrap_or_else(|cause| Err(GateFault::Untrusted(cause.to_string())))?;
         let approved = order.digest.as_deref().unwrap_or_default();
         evidence.opens(&self.ways.demands, id, begun.state.live_id(), approved, begun.now_ms)?;
         Ok(Some(evidence.digest))
@@ -210,7 +213,7 @@ impl Steward {
         let live = self.tools.cell.in_force().ok_or(StepFault::NothingLive)?;
         // WHY twice: what makes no sense needs no report to be refused.
         begun.state.canary_started(canary.clone())?;
-        canary.report = self.gate(&begun, &canary.id, order)?;
+        canary.report = self.gate(&begun, &canary.id, order).await?;
         let next = begun.state.canary_started(canary.clone())?;
         let rules = self.fresh(&canary.id, &begun.catalog).await?;
         let says =
