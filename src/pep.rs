@@ -12,6 +12,8 @@ pub mod arrival;
 pub mod desk;
 pub mod ports;
 pub mod rules;
+pub mod rollout;
+pub mod shadow;
 mod asked;
 mod receive;
 mod recall;

@@ -361,7 +361,7 @@ issuers:
     algorithms: [EdDSA]
     keys: {{file: issuer/dev-issuer.jwks.json}}
 catalog: {catalog}
-policy: {{dir: {policies}, reload_every: 100ms}}
+policy: {{dir: {policies}, store: store, reload_every: 100ms}}
 backends:
   - url: {backend}
 audit: {{dir: audit}}
