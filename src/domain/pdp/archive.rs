@@ -10,6 +10,9 @@
 //! `<name>/data.json`, which OPA loads as `data.<name>`. The schema of the data stands where OPA
 //! takes it for none of its own files. Tests and cases are left out.
 
+pub mod keys;
+pub mod sign;
+mod hash;
 mod manifest;
 mod pack;
 mod place;
@@ -53,6 +56,18 @@ pub enum Code {
     ManifestInvalid,
     /// Policies or data outside the roots, or roots that overlap.
     OutsideRoots,
+    /// Nobody signed it.
+    SignatureMissing,
+    /// No trusted key signed it, or the signature cannot be read.
+    SignatureInvalid,
+    /// A file is not what was signed.
+    FileChanged,
+    /// A file was signed and is not there.
+    FileMissing,
+    /// A file is there and was not signed.
+    FileExtra,
+    /// It was signed for something else.
+    ScopeMismatch,
     /// The manifest names digests of other content.
     DigestMismatch,
     /// Policies or data that no bundle may have.
@@ -70,6 +85,12 @@ impl Code {
             Self::Unsupported => "unsupported",
             Self::ManifestInvalid => "manifest_invalid",
             Self::OutsideRoots => "outside_roots",
+            Self::SignatureMissing => "signature_missing",
+            Self::SignatureInvalid => "signature_invalid",
+            Self::FileChanged => "file_changed",
+            Self::FileMissing => "file_missing",
+            Self::FileExtra => "file_extra",
+            Self::ScopeMismatch => "scope_mismatch",
             Self::DigestMismatch => "digest_mismatch",
             Self::PolicyInvalid => "policy_invalid",
         }
