@@ -4,6 +4,7 @@
 //! what to do; `test` has OPA's habits and runs the case tables on both engines; nothing here
 //! changes a running gateway. Called by `cli`.
 
+mod check;
 mod eval;
 mod test;
 
@@ -24,7 +25,6 @@ use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
 use crate::domain::pdp::cases;
 use crate::domain::pdp::engine::Pdp;
-use crate::domain::pdp::ruling::Engine;
 
 /// Check, test and ask policies.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub struct Policy {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Lint, compile and try a bundle, as the gateway does before it loads one.
-    Check(Check),
+    Check(check::Check),
     /// Run a bundle's `*_test.rego` files and its case tables.
     Test(test::Test),
     /// Ask a bundle for one decision.
@@ -44,12 +44,6 @@ enum Command {
     /// Try the bundle on standard input. The gateway starts this.
     #[command(hide = true)]
     CheckChild,
-}
-
-#[derive(Debug, Args)]
-struct Check {
-    #[command(flatten)]
-    place: Place,
 }
 
 /// Where the bundle is, and the tools that it decides about.
@@ -103,42 +97,11 @@ impl PolicyFault {
 /// Runs `loopgate policy`. `exe` is this program, for the child that tries bundles.
 pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), PolicyFault> {
     match &policy.command {
-        Command::Check(check) => check_bundle(check, exe, out),
+        Command::Check(check) => check::run(check, exe, out),
         Command::Test(test) => test::run(test, out),
         Command::Eval(eval) => eval::run(eval, out),
         Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
     }
-}
-
-fn check_bundle(check: &Check, exe: &Path, out: &mut dyn Write) -> Result<(), PolicyFault> {
-    let tools = tools(&check.place)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checked = runtime.block_on(bundle::load_checked(exe, &check.place.dir, &tools));
-    // The child has tried it, so compiling it here can end nothing.
-    let (bundle, pdp) = match checked.and_then(|bundle| Pdp::compile(&bundle, &tools).map(|pdp| (bundle, pdp))) {
-        Ok(both) => both,
-        Err(faults) => return print_faults(&faults, out),
-    };
-    writeln!(out, "ok: {} policy files, {} test files", bundle.files().len(), bundle.tests().len())?;
-    writeln!(out, "bundle {}", bundle.digest())?;
-    writeln!(out, "data   {}", bundle.data_digest())?;
-    match pdp.engine() {
-        Engine::Rvm => writeln!(out, "engine rvm: compiled")?,
-        Engine::Interpreter => {
-            writeln!(out, "engine interpreter: four to six times slower than compiled rules, because of")?;
-            for note in pdp.notes() {
-                writeln!(out, "  {note}")?;
-            }
-        }
-    }
-    for warning in pdp.warnings() {
-        writeln!(out, "warning: {warning}")?;
-    }
-    match tools.len() {
-        0 => writeln!(out, "tried without tools: name a catalog with --catalog to try list and call of each")?,
-        count => writeln!(out, "tried with {count} tools")?,
-    }
-    Ok(())
 }
 
 fn print_faults<T>(faults: &[BundleFault], out: &mut dyn Write) -> Result<T, PolicyFault> {
