@@ -127,7 +127,7 @@ fn mint(args: &token::Token) -> ExitCode {
 /// `policy` writes what it has to say itself, and knows which exit code a fault means.
 fn rego(args: &policy::Policy) -> ExitCode {
     let exe = crate::app::checker();
-    match policy::run(args, &exe, &mut std::io::stdout().lock()) {
+    match policy::run(args, &exe, &mut anstream::stdout().lock()) {
         Ok(()) => ExitCode::from(DONE),
         Err(fault) => {
             print::failed(&fault.to_string());

@@ -6,6 +6,8 @@
 
 mod check;
 mod eval;
+mod explain;
+mod question;
 mod test;
 
 use std::collections::BTreeMap;
@@ -41,6 +43,8 @@ enum Command {
     Test(test::Test),
     /// Ask a bundle for one decision.
     Eval(eval::Eval),
+    /// Say why a decision is what it is, and what would change it.
+    Explain(explain::Explain),
     /// Try the bundle on standard input. The gateway starts this.
     #[command(hide = true)]
     CheckChild,
@@ -100,6 +104,7 @@ pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), Polic
         Command::Check(check) => check::run(check, exe, out),
         Command::Test(test) => test::run(test, out),
         Command::Eval(eval) => eval::run(eval, out),
+        Command::Explain(explain) => explain::run(explain, out),
         Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
     }
 }

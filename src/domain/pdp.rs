@@ -11,6 +11,7 @@ pub mod ruling;
 pub mod engine;
 pub mod suite;
 pub mod cases;
+pub mod explain;
 mod ast;
 mod lint;
 mod probe;

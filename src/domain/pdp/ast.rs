@@ -3,7 +3,9 @@
 //! Promises: each reference is reported once, as a whole chain (`data.tenants[input.x].name`), with
 //! its static parts named; a name counts as local only where the rule declares it. Only looks.
 //! Called by `pdp::lint` and its children. The types of regorus' syntax tree are marked unstable
-//! there; the version is pinned, and this file is the one place that matches on their shapes.
+//! there; the version is pinned, and this room is the one place that matches on their shapes.
+
+pub(super) mod dissect;
 
 use std::collections::BTreeSet;
 

@@ -9,7 +9,7 @@ mod bounds;
 mod calls;
 mod callers;
 mod forms;
-mod graph;
+pub(super) mod graph;
 mod inputs;
 mod names;
 mod packages;
