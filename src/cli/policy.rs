@@ -9,6 +9,8 @@ mod diff;
 mod eval;
 mod fault;
 mod replay;
+mod explain;
+mod question;
 mod test;
 
 use std::collections::BTreeMap;
@@ -48,6 +50,8 @@ enum Command {
     Replay(Box<replay::Replay>),
     /// Say what differs between two bundles.
     Diff(diff::Diff),
+    /// Say why a decision is what it is, and what would change it.
+    Explain(explain::Explain),
     /// Try the bundle on standard input. The gateway starts this.
     #[command(hide = true)]
     CheckChild,
@@ -112,6 +116,7 @@ pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), Polic
         Command::Eval(eval) => eval::run(eval, out),
         Command::Replay(replay) => replay::run(replay, exe, out),
         Command::Diff(diff) => diff::run(diff, out),
+        Command::Explain(explain) => explain::run(explain, out),
         Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
     }
 }

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod suite;
 pub mod cases;
 pub mod outline;
+pub mod explain;
 mod ast;
 mod lint;
 mod probe;

@@ -102,7 +102,7 @@ impl Pdp {
     }
 
     /// Lints and compiles without the self-test.
-    fn load(bundle: &Bundle) -> Result<Self, Vec<BundleFault>> {
+    pub(super) fn load(bundle: &Bundle) -> Result<Self, Vec<BundleFault>> {
         lint::dangers(bundle.files())?;
         let mut engine = regorus::Engine::new();
         lint::parse(&mut engine, bundle.files())?;
