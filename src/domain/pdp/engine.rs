@@ -89,8 +89,11 @@ impl Pdp {
     /// Some bundles that pass the lint can still stall or exhaust the process that compiles them;
     /// `adapters::reload::bundle` tries every bundle in a child process first.
     pub fn compile(bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>) -> Result<Self, Vec<BundleFault>> {
-        let pdp = Self::load(bundle)?;
-        probe::check(&pdp, bundle, tools)?;
+        let mut pdp = Self::load(bundle)?;
+        let warnings = probe::check(&pdp, bundle, tools)?;
+        if let Some(compiled) = Arc::get_mut(&mut pdp.compiled) {
+            compiled.warnings.extend(warnings);
+        }
         Ok(pdp)
     }
 

@@ -75,6 +75,11 @@ pub(super) fn parse(engine: &mut regorus::Engine, files: &[(String, String)]) ->
     parse::files(engine, files)
 }
 
+/// Every name and text in a file of rules.
+pub(super) fn words(path: &str, text: &str) -> BTreeSet<String> {
+    scan::words(path, text)
+}
+
 /// Reads regorus' words into a fault.
 pub(super) fn fault_of(words: &str) -> BundleFault {
     parse::fault_of(words)

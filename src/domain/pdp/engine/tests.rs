@@ -557,3 +557,69 @@ fn one_name_from_two_issuers_is_two_callers() {
     "https://other.example".clone_into(&mut input.caller.issuer);
     assert_eq!(pdp.decide(&input).outcome(), Outcome::Deny);
 }
+
+fn two_tools() -> BTreeMap<String, ToolFacts> {
+    let facts =
+        |name: &str| json!({"name": name, "family": "release", "effect": "read", "impact": "low", "route": "GET /x"});
+    ["loopiq_a", "loopiq_b"].map(|name| (name.to_owned(), serde_json::from_value(facts(name)).unwrap())).into()
+}
+
+/// Shows and allows every tool to who meets the condition.
+fn shown_if(condition: &str) -> Result<Pdp, Vec<BundleFault>> {
+    let text = format!(
+        "package loopiq.gateway\n\ndecision := {{\"allow\": ok, \"visible\": visible}}\n\ndefault ok := false\n\n\
+         ok if {{\n\tinput.tool.impact == \"low\"\n\topen\n}}\n\n\
+         visible contains name if {{\n\topen\n\tsome name, _ in tools\n}}\n\n\
+         tools := input.tools if {{\n\tinput.phase == \"list\"\n}} else := {{input.tool.name: input.tool}}\n\n\
+         open if {{\n\tdata.tenants[input.caller.tenant]\n\t{condition}\n}}\n"
+    );
+    let files = [
+        ("g.rego", text.as_str()),
+        ("data/tenants.json", "{\"org\": {\"open\": true, \"shut\": false}}"),
+        ("data/roles.json", "{\"dev\": {}}"),
+        ("data/teams.json", "{\"payments\": {\"lead\": {}}}"),
+    ];
+    Pdp::compile(&bundle(&files), &two_tools())
+}
+
+/// Whoever closes everything in an emergency is obeyed, and told.
+#[test]
+fn a_policy_that_hides_everything_is_pointed_out_and_one_that_somebody_can_open_is_not() {
+    for closed in ["data.tenants[input.caller.tenant].shut", "input.schema == 2", "count(input.caller.roles) < 0"] {
+        let pdp = shown_if(closed).unwrap_or_else(|faults| panic!("{closed}: {faults:#?}"));
+        let codes: Vec<_> = pdp.warnings().iter().map(|warning| warning.code).collect();
+        assert_eq!(codes, [Code::HidesEverything], "{closed}: {:#?}", pdp.warnings());
+    }
+    for open in [
+        "\"dev\" in input.caller.roles",
+        "\"auditor\" in input.caller.roles",
+        "\"lead\" in input.caller.teams.payments",
+        "\"lead\" in input.caller.teams.plumbing",
+        "\"release:read\" in input.caller.permissions",
+        "\"mcp:tools\" in input.caller.scopes",
+    ] {
+        let pdp = shown_if(open).unwrap_or_else(|faults| panic!("{open}: {faults:#?}"));
+        assert_eq!(pdp.warnings(), [], "{open}");
+    }
+}
+
+#[test]
+fn a_list_that_takes_long_is_pointed_out() {
+    let pdp = shown_if("count([1 | some i in numbers.range(1, 2000); some name, _ in tools; i > 0; name != \"\"]) > 0")
+        .unwrap();
+    assert_eq!(pdp.engine(), Engine::Rvm, "{:?}", pdp.notes());
+    let found = pdp.warnings().iter().find(|warning| warning.code == Code::SlowLayout).unwrap();
+    assert!(found.message.contains("a list of all 2 tools takes"), "{found:#?}");
+}
+
+#[test]
+fn a_policy_that_denies_nothing_is_told_once() {
+    let open = "package loopiq.gateway\n\ndecision := {\"allow\": true, \"visible\": [input.tool.name]}\n";
+    let files = [("g.rego", open), ("data/tenants.json", "{\"a\": {}, \"b\": {}}")];
+    let faults = Pdp::compile(&bundle(&files), &BTreeMap::new()).unwrap_err();
+    assert_eq!(faults.len(), 1, "{faults:#?}");
+    assert_eq!(faults[0].code, Code::CannotDeny);
+    let half = "package loopiq.gateway\n\ndecision := {\"allow\": input.caller.tenant == \"a\", \"visible\": [input.tool.name]}\n";
+    let faults = Pdp::compile(&bundle(&[("g.rego", half), files[1]]), &BTreeMap::new()).unwrap_err();
+    assert_eq!(faults.iter().map(|fault| fault.code).collect::<Vec<_>>(), [Code::MustDeny], "{faults:#?}");
+}

@@ -4,6 +4,8 @@
 //! shape: brackets, chains of operators and rows of signs are bounded. Uses regorus' own lexer, so
 //! that both agree on what is a string or a comment. Called by `pdp::lint`.
 
+use std::collections::BTreeSet;
+
 use regorus::Source;
 use regorus::unstable::Lexer;
 use regorus::unstable::Span;
@@ -36,6 +38,23 @@ pub(super) fn check(path: &str, text: &str) -> Result<(), BundleFault> {
         }
         shape.take(&token.0, &token.1)?;
     }
+}
+
+/// Every name and text in a file, up to where it is no Rego.
+pub(super) fn words(path: &str, text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let Ok(source) = Source::from_contents(path.to_owned(), text.to_owned()) else { return found };
+    let mut lexer = Lexer::new(&source);
+    while let Ok(token) = lexer.next_token() {
+        match token.0 {
+            TokenKind::Eof => break,
+            TokenKind::Ident | TokenKind::String | TokenKind::RawString => {
+                found.insert(token.1.text().to_owned());
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 struct Shape {
