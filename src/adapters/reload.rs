@@ -7,6 +7,7 @@
 //! Called by `app` and the commands.
 
 pub mod bundle;
+pub mod pull;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
