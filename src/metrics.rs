@@ -91,6 +91,16 @@ pub struct Metrics {
     pub rules_loaded: IntGauge,
     /// Which rules decide: 1, with the digests as labels.
     pub rules_info: IntGaugeVec,
+    /// Times that a policy came in force, by how.
+    pub activations: IntCounterVec,
+    /// 1 while a checked policy waits for a person.
+    pub policy_waiting: IntGauge,
+    /// 1 while a candidate decides a part of the calls.
+    pub policy_canary: IntGauge,
+    /// Decisions of a canary, by outcome.
+    pub canary_decisions: IntCounterVec,
+    /// What a candidate in shadow said of decisions, by how it differs.
+    pub shadow: IntCounterVec,
     /// Requests to backends, by backend and result.
     pub backend_requests: IntCounterVec,
     /// Answers withheld because they carried a foreign record.
@@ -165,6 +175,27 @@ impl Metrics {
                 "loopgate_rules_info",
                 "The rules that decide now: 1, with digests as labels.",
                 &["bundle", "data", "catalog", "engine"],
+            ),
+            activations: make.counters(
+                "loopgate_policy_activations_total",
+                "Times that a policy came in force, by how: first, automatic, person, promoted or rolled_back.",
+                &["how"],
+            ),
+            policy_waiting: make.gauge(
+                "loopgate_policy_waiting",
+                "1 while a checked policy waits for a replay report and a person; `loopgate policy status` names it.",
+            ),
+            policy_canary: make
+                .gauge("loopgate_policy_canary", "1 while a candidate decides about a part of the callers."),
+            canary_decisions: make.counters(
+                "loopgate_policy_canary_decisions_total",
+                "Decisions of a canary, by outcome: allow, pending, deny or fault.",
+                &["outcome"],
+            ),
+            shadow: make.counters(
+                "loopgate_policy_shadow_total",
+                "What a candidate in shadow said of decisions, by how it differs; dropped were not asked about for lack of time.",
+                &["result"],
             ),
             backend_requests: make.counters(
                 "loopgate_backend_requests_total",

@@ -13,6 +13,8 @@ pub mod desk;
 pub mod ports;
 pub mod rules;
 pub mod served;
+pub mod rollout;
+pub mod shadow;
 mod asked;
 mod receive;
 mod recall;

@@ -21,6 +21,10 @@ use async_trait::async_trait;
 use loopgate::adapters::reload::Sources;
 use loopgate::adapters::reload::Watcher;
 use loopgate::adapters::reload::bundle;
+use loopgate::adapters::reload::steward::Steward;
+use loopgate::adapters::reload::steward::Tools;
+use loopgate::adapters::reload::steward::Ways;
+use loopgate::adapters::store::Store;
 use loopgate::domain::audit::AuditRef;
 use loopgate::domain::audit::JournalFault;
 use loopgate::domain::audit::record::Record;
@@ -33,12 +37,15 @@ use loopgate::domain::pdp::Outcome;
 use loopgate::domain::pdp::ToolFacts;
 use loopgate::domain::pdp::bundle::Bundle;
 use loopgate::domain::pdp::bundle::BundleFault;
+use loopgate::domain::pdp::capabilities;
 use loopgate::domain::pdp::cases;
 use loopgate::domain::pdp::engine::Pdp;
 use loopgate::domain::pdp::ruling::Engine;
 use loopgate::domain::pdp::suite::Suite;
 use loopgate::domain::pdp::suite::Verdict;
 use loopgate::domain::replay::report::Report;
+use loopgate::domain::rollout::gate::Demands;
+use loopgate::domain::rollout::gate::GateFault;
 use loopgate::metrics::Metrics;
 use loopgate::pep::ports::Clock;
 use loopgate::pep::ports::Journal;
@@ -205,6 +212,7 @@ fn the_schemas_are_those_of_the_types() {
     for (path, schema) in [
         ("policies/schema/input.json", schemars::schema_for!(Input).to_value()),
         ("policies/schema/decision.json", schemars::schema_for!(Decision).to_value()),
+        ("policies/schema/capabilities.json", capabilities::document()),
         ("policies/schema/replay-report.json", schemars::schema_for!(Report).to_value()),
     ] {
         let text = format!("{schema:#}\n");
@@ -290,7 +298,7 @@ fn the_commands_answer_with_words_and_exit_codes() {
     let named = scratch("decision := {\"allow\": false, \"visible\": [\"x\" | input.caller.user == \"ada\"]}");
     let (code, words) = loopgate(&["check", named.path().to_str().unwrap()]);
     assert_eq!(code, 0, "{words}");
-    assert!(words.contains("warning: g.rego:3:") && words.contains("`input.caller.user`"), "{words}");
+    assert!(words.contains("g.rego:3:48: warning: ") && words.contains("`input.caller.user`"), "{words}");
 
     let broken = scratch("decision := {");
     let (code, words) = loopgate(&["check", broken.path().to_str().unwrap()]);
@@ -357,11 +365,33 @@ impl Clock for Still {
     }
 }
 
+/// What keeps policy in force, over a store of its own.
+fn steward(cell: &Arc<RulesCell>, store: &Path, journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Arc<Steward> {
+    let tools = Tools {
+        cell: Arc::clone(cell),
+        store: Arc::new(Store::open(store).unwrap()),
+        journal,
+        clock,
+        metrics: Arc::new(Metrics::new()),
+        tallies: Arc::default(),
+        checker: LOOPGATE.into(),
+    };
+    let ways = Ways {
+        gated: false,
+        demands: Demands { decisions: 1, age_ms: 1_000 },
+        examine: Arc::new(|_| Err(GateFault::Missing)),
+        shadow_waiting: false,
+        window_ms: 1_000,
+    };
+    Arc::new(Steward::new(tools, ways))
+}
+
 /// A journal that was slow for a moment used to keep good rules out until somebody touched a file.
 #[tokio::test]
 async fn rules_refused_for_a_passing_cause_are_tried_again() {
     let (taken, mut first) = watch::channel(false);
     let cell = Arc::new(RulesCell::default());
+    let store = tempfile::tempdir().unwrap();
     let backends = Catalog::from_yaml(&fs::read_to_string("config/catalog.yaml").unwrap()).unwrap();
     let watcher = Watcher {
         sources: Sources {
@@ -370,12 +400,10 @@ async fn rules_refused_for_a_passing_cause_are_tried_again() {
             checker: LOOPGATE.into(),
             backends: backends.backends().iter().map(ToString::to_string).collect(),
         },
-        cell: Arc::clone(&cell),
-        every: Duration::from_millis(1),
-        metrics: Arc::new(Metrics::new()),
+        shadow_dir: None,
         // The change, the record of its refusal, and the second try's too.
-        journal: Arc::new(Busy { left: AtomicUsize::new(4), taken }),
-        clock: Arc::new(Still),
+        steward: steward(&cell, store.path(), Arc::new(Busy { left: AtomicUsize::new(4), taken }), Arc::new(Still)),
+        every: Duration::from_millis(1),
     };
     let seen = watcher.first().await;
     assert!(cell.current().is_none());

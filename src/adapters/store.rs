@@ -16,6 +16,8 @@
 //! [`Store::reading`]. Every call touches the disk, so that one from a thread that serves belongs
 //! in `spawn_blocking`. What comes out of [`Store::bundle`] has no tests and has not been compiled.
 
+mod port;
+
 use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::OpenOptions;

@@ -5,8 +5,9 @@
 //! changes a running gateway. Called by `cli`.
 
 mod check;
-mod eval;
 mod diff;
+mod eval;
+mod fault;
 mod replay;
 mod test;
 

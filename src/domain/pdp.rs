@@ -7,6 +7,7 @@
 //! Called by `pep`, `adapters::reload` and the policy commands.
 
 pub mod bundle;
+pub mod capabilities;
 pub mod archive;
 pub mod ruling;
 pub mod engine;

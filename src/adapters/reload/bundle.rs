@@ -29,6 +29,7 @@ use crate::domain::pdp::archive::Archive;
 use crate::domain::pdp::archive::ArchiveFault;
 use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::engine::Pdp;
 
 /// How long a child may take. A bundle of 10,000 tenants takes a second in a debug build.
@@ -177,7 +178,7 @@ pub async fn check_in_child(
         // Dropping the child kills it.
         Err(_elapsed) => {
             let message = format!("the bundle was not compiled and tried within {} s", CHECK_TIMEOUT.as_secs());
-            return Err(vec![BundleFault::new("", message, GROWS)]);
+            return Err(vec![BundleFault::new("", message, GROWS).coded(Code::CheckFailed)]);
         }
     };
     if !status.success() {
@@ -222,10 +223,11 @@ fn died(status: ExitStatus) -> BundleFault {
         format!("the bundle ended the process that tried it ({status})"),
         "look for rules that nest or chain very deeply, or that build very large values",
     )
+    .coded(Code::CheckFailed)
 }
 
 fn broken(message: String) -> BundleFault {
-    BundleFault::new("", message, TRY_AGAIN)
+    BundleFault::new("", message, TRY_AGAIN).coded(Code::CheckFailed)
 }
 
 /// Whether trying the same bundle again may give another answer: the child did not run, or the
@@ -249,7 +251,8 @@ pub fn serve_child(input: &mut dyn io::Read, output: &mut dyn io::Write) -> io::
         .stack_size(CHILD_STACK_BYTES)
         .spawn(move || Pdp::compile(&request.bundle, &request.tools).err().unwrap_or_default())?;
     let faults = trying.join().unwrap_or_else(|_panic| {
-        vec![BundleFault::new("", "the policy engine panicked on this bundle", "look at what was changed last")]
+        let remedy = "look at what was changed last";
+        vec![BundleFault::new("", "the policy engine panicked on this bundle", remedy).coded(Code::CheckFailed)]
     });
     serde_json::to_writer(&mut *output, &Answer { faults })?;
     output.flush()

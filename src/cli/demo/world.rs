@@ -153,7 +153,9 @@ issuers:
     tenants: [org_gcn]
     keys: {{file: issuers/services/{jwks}}}
 catalog: catalog.yaml
-policy: {{dir: policies}}
+policy: {{dir: policies, store: store}}
+# tess may see, activate and roll back policy.
+operators: {{policy: {{tenants: [org_gcn], roles: [tenant_admin]}}}}
 backends:
   - name: loopiq
     url: http://{backend}

@@ -16,6 +16,7 @@ use crate::domain::pdp::ast::Chain;
 use crate::domain::pdp::ast::Node;
 use crate::domain::pdp::ast::Scope;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::head_of;
 
@@ -147,6 +148,28 @@ impl Index {
         if covers || self.packages.contains(&whole) { Target::Package(whole) } else { Target::Data }
     }
 
+    /// Rules that `entry` needs, itself among them.
+    pub(super) fn reached(&self, entry: &str) -> BTreeSet<&str> {
+        let mut reached = BTreeSet::new();
+        let mut ahead: Vec<&str> = self.rules.get_key_value(entry).map(|(path, _)| path.as_str()).into_iter().collect();
+        while let Some(path) = ahead.pop() {
+            if reached.insert(path) {
+                ahead.extend(self.rules.get(path).into_iter().flat_map(|facts| facts.needs.iter().map(String::as_str)));
+            }
+        }
+        reached
+    }
+
+    /// Rules outside `reached` that no rule at all needs, with their places. What such rules need is
+    /// not worth a word of its own.
+    pub(super) fn never_needed(&self, reached: &BTreeSet<&str>) -> Vec<(&str, &Span)> {
+        let needed: BTreeSet<&str> =
+            self.rules.values().flat_map(|facts| facts.needs.iter().map(String::as_str)).collect();
+        let idle =
+            self.rules.iter().filter(|(path, _)| !reached.contains(path.as_str()) && !needed.contains(path.as_str()));
+        idle.map(|(path, facts)| (path.as_str(), &facts.span)).collect()
+    }
+
     fn rules_of(&self, view: &View, chain: &Chain<'_>, scope: &Scope) -> Vec<String> {
         let Some(path) = view.absolute(chain, scope).filter(|path| path.first().is_some_and(|root| root == "data"))
         else {
@@ -203,6 +226,7 @@ pub(super) fn check(index: &Index) -> Vec<BundleFault> {
     if let Some((facts, depth)) = deepest.and_then(|(path, depth)| Some((index.rules.get(*path)?, depth))) {
         faults.push(fault_at(
             &facts.span,
+            Code::TooDeep,
             format!("this rule needs a chain of {depth} rules, and {DEPTH_MAX} are allowed"),
             "shorten the chain: rules that need many things can need them side by side",
         ));
@@ -228,7 +252,7 @@ fn recursion(index: &Index, waiting: &BTreeMap<&str, usize>) -> BundleFault {
     let message = format!("rules need each other in a circle: {}", circle.join(" -> "));
     let remedy = "break the circle; Rego has no recursion";
     match index.rules.get(at) {
-        Some(facts) => fault_at(&facts.span, message, remedy),
-        None => BundleFault::new("", message, remedy),
+        Some(facts) => fault_at(&facts.span, Code::Recursion, message, remedy),
+        None => BundleFault::new("", message, remedy).coded(Code::Recursion),
     }
 }

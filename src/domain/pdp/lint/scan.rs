@@ -10,6 +10,7 @@ use regorus::unstable::Span;
 use regorus::unstable::TokenKind;
 
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::fault_of;
 
@@ -25,7 +26,7 @@ const SIGNS_MAX: usize = 4;
 /// Checks one file.
 pub(super) fn check(path: &str, text: &str) -> Result<(), BundleFault> {
     let source = Source::from_contents(path.to_owned(), text.to_owned())
-        .map_err(|cause| BundleFault::new(path, cause.to_string(), "split the file by concern"))?;
+        .map_err(|cause| BundleFault::new(path, cause.to_string(), "split the file by concern").coded(Code::TooDeep))?;
     let mut lexer = Lexer::new(&source);
     let mut shape = Shape { chains: vec![0], signs: 0, operand: false };
     loop {
@@ -51,7 +52,7 @@ impl Shape {
         let symbol = *kind == TokenKind::Symbol;
         self.signs = if symbol && word == "-" { self.signs + 1 } else { 0 };
         if self.signs > SIGNS_MAX {
-            return Err(fault_at(span, "too many minus signs in a row", "write the number as it is"));
+            return Err(fault_at(span, Code::TooDeep, "too many minus signs in a row", "write the number as it is"));
         }
         let after_operand = std::mem::replace(&mut self.operand, false);
         match word {
@@ -62,6 +63,7 @@ impl Shape {
                 if self.chains.len() > BRACKETS_MAX + 1 {
                     return Err(fault_at(
                         span,
+                        Code::TooDeep,
                         format!("brackets are nested deeper than {BRACKETS_MAX}"),
                         "give the inner parts names of their own, as rules",
                     ));
@@ -97,6 +99,7 @@ impl Shape {
         if *chain > CHAIN_MAX {
             return Err(fault_at(
                 span,
+                Code::TooDeep,
                 format!("one expression has more than {CHAIN_MAX} operators"),
                 "split it into rules, or keep the values in a data file",
             ));
