@@ -60,7 +60,7 @@ enum Command {
 /// Where the bundle is, and the tools that it decides about.
 #[derive(Debug, Args)]
 struct Place {
-    /// Folder of the bundle: `.rego` files, and `data/*.yaml`.
+    /// Folder of the bundle: `.rego` files, and `data/*.yaml`; or an archive in OPA's format.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Catalog whose tools the bundle decides about [default: DIR/cases/tools.yaml].
@@ -139,7 +139,7 @@ fn compile(place: &Place, out: &mut dyn Write) -> Result<(Bundle, Pdp, BTreeMap<
 }
 
 fn tools(place: &Place) -> Result<BTreeMap<String, ToolFacts>, PolicyFault> {
-    if let Err(cause) = std::fs::read_dir(&place.dir) {
+    if let Err(cause) = std::fs::metadata(&place.dir) {
         // WHY: not a fault of a bundle, for there is none.
         return Err(PolicyFault::File { path: place.dir.display().to_string(), message: cause.to_string() });
     }
