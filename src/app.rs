@@ -129,7 +129,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let keys = Arc::new(issuers(&settings, &resource)?);
     keys.load().await;
     let records = Arc::clone(&journal) as Arc<dyn Journal>;
-    let policy::Policy { cell, steward, watcher, judge, told } =
+    let policy::Policy { cell, steward, mut watcher, judge, told } =
         policy::open(&settings, checker, &records, &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
     let seen = watcher.first().await;

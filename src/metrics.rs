@@ -85,7 +85,9 @@ pub struct Metrics {
     pub policy_faults: IntCounterVec,
     /// Attempts to load policies and catalog, by result.
     pub reloads: IntCounterVec,
-    /// 1 while the files on disk are refused and older rules decide.
+    /// Questions to the server of bundles, by outcome.
+    pub pulls: IntCounterVec,
+    /// 1 while changed files are refused, or the server's bundle is, and older rules decide.
     pub rules_stale: IntGauge,
     /// When the rules that decide were loaded, seconds since the Unix epoch.
     pub rules_loaded: IntGauge,
@@ -165,9 +167,14 @@ impl Metrics {
                 "Attempts to load changed policies and catalog, by result: loaded or refused.",
                 &["result"],
             ),
+            pulls: make.counters(
+                "loopgate_policy_pulls_total",
+                "Questions to the server of policy bundles, by outcome: new, unchanged, refused or away.",
+                &["outcome"],
+            ),
             rules_stale: make.gauge(
                 "loopgate_rules_stale",
-                "1 while changed files are refused and the last good rules decide; /readyz says why.",
+                "1 while changed files or the server's bundle are refused, or it cannot be had, and the last good rules decide; /readyz says why.",
             ),
             rules_loaded: make
                 .gauge("loopgate_rules_loaded_timestamp_seconds", "When the rules that decide now were loaded."),

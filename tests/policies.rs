@@ -393,18 +393,15 @@ async fn rules_refused_for_a_passing_cause_are_tried_again() {
     let cell = Arc::new(RulesCell::default());
     let store = tempfile::tempdir().unwrap();
     let backends = Catalog::from_yaml(&fs::read_to_string("config/catalog.yaml").unwrap()).unwrap();
-    let watcher = Watcher {
-        sources: Sources {
-            catalog: "config/catalog.yaml".into(),
-            policy_dir: "policies".into(),
-            checker: LOOPGATE.into(),
-            backends: backends.backends().iter().map(ToString::to_string).collect(),
-        },
-        shadow_dir: None,
-        // The change, the record of its refusal, and the second try's too.
-        steward: steward(&cell, store.path(), Arc::new(Busy { left: AtomicUsize::new(4), taken }), Arc::new(Still)),
-        every: Duration::from_millis(1),
+    let sources = Sources {
+        catalog: "config/catalog.yaml".into(),
+        policy_dir: "policies".into(),
+        checker: LOOPGATE.into(),
+        backends: backends.backends().iter().map(ToString::to_string).collect(),
     };
+    // The change, the record of its refusal, and the second try's too.
+    let steward = steward(&cell, store.path(), Arc::new(Busy { left: AtomicUsize::new(4), taken }), Arc::new(Still));
+    let mut watcher = Watcher::new(sources, None, steward, Duration::from_millis(1));
     let seen = watcher.first().await;
     assert!(cell.current().is_none());
     let (stop, stopped) = watch::channel(false);

@@ -18,10 +18,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::error;
+use tracing::warn;
 
 use self::look::Again;
 pub use self::look::Seen;
 use self::look::Stamp;
+use self::pull::Look;
+use self::pull::Served;
+use self::pull::Source;
+use self::steward::Arrived;
 use self::steward::Steward;
 use self::steward::Tools;
 
@@ -80,12 +85,30 @@ impl From<RolloutFault> for Refused {
 async fn try_load(sources: &Sources, now_ms: i64) -> Result<Rules, Refused> {
     let catalog = catalog(&sources.catalog)?;
     reachable(&catalog, sources)?;
+    let bundle = read(&sources.policy_dir).await?;
+    compiled(sources, catalog, bundle, now_ms).await
+}
+
+/// The same with the bundle that a server has now.
+pub async fn load_served(sources: &Sources, source: &mut Source, now_ms: i64) -> Result<Rules, Vec<String>> {
+    let catalog = catalog(&sources.catalog)?;
+    reachable(&catalog, sources)?;
+    match source.look().await {
+        Look::New(served) => {
+            compiled(sources, catalog, served.opened.bundle, now_ms).await.map_err(|refused| refused.faults)
+        }
+        Look::Refused(faults) => Err(faults),
+        Look::Away(fault) => Err(vec![fault]),
+        Look::NotDue | Look::Unchanged => Err(vec!["policy.bundle.url: nothing was had".to_owned()]),
+    }
+}
+
+async fn compiled(sources: &Sources, catalog: Catalog, bundle: Bundle, now_ms: i64) -> Result<Rules, Refused> {
     let facts = ToolFacts::of(&catalog);
-    let bundle =
-        bundle::load_checked(&sources.checker, &sources.policy_dir, &facts).await.map_err(|faults| Refused {
-            faults: faults.iter().map(ToString::to_string).collect(),
-            passing: faults.iter().all(bundle::passing),
-        })?;
+    bundle::check_in_child(&sources.checker, &bundle, &facts).await.map_err(|faults| Refused {
+        faults: faults.iter().map(ToString::to_string).collect(),
+        passing: faults.iter().all(bundle::passing),
+    })?;
     // WHY: compiling and self-testing take milliseconds to a second, too long for a thread that serves.
     let compiled = tokio::task::spawn_blocking(move || (Pdp::compile(&bundle, &facts), facts)).await;
     let (pdp, facts) = compiled.map_err(|cause| vec![format!("the bundle could not be compiled: {cause}")])?;
@@ -116,27 +139,49 @@ pub fn catalog(file: &Path) -> Result<Catalog, Vec<String>> {
 /// Watches the sources, and offers what it finds to the steward.
 pub struct Watcher {
     /// Where rules come from.
-    pub sources: Sources,
+    sources: Sources,
+    /// The server that bundles come from, instead of the policy folder.
+    server: Option<Source>,
     /// The folder of a candidate in shadow, if it has one of its own.
-    pub shadow_dir: Option<PathBuf>,
+    shadow_dir: Option<PathBuf>,
     /// Puts in force what is to be in force.
-    pub steward: Arc<Steward>,
+    steward: Arc<Steward>,
     /// How often files are looked at.
-    pub every: Duration,
+    every: Duration,
+    /// What is wrong with the files.
+    faults: Vec<String>,
 }
 
 impl Watcher {
+    /// Looks at these files, and at the server if there is one. Has looked at nothing yet.
+    #[must_use]
+    pub fn new(sources: Sources, server: Option<Source>, steward: Arc<Steward>, every: Duration) -> Self {
+        Self { sources, server, shadow_dir: None, steward, every, faults: Vec::new() }
+    }
+
+    /// Looks at the folder of a candidate in shadow too.
+    #[must_use]
+    pub fn with_shadow(self, shadow_dir: Option<PathBuf>) -> Self {
+        Self { shadow_dir, ..self }
+    }
+
     /// Loads for the first time. On faults the rules that were in force before go on deciding; if there
     /// are none, nothing decides and the instance is not ready.
-    pub async fn first(&self) -> Seen {
+    pub async fn first(&mut self) -> Seen {
         // WHY: looked at before it is read, so that a change made meanwhile is seen by the next look.
         let stamp = self.stamp();
-        let again = self.turn(None).await;
+        let mut again = self.turn(None, None).await;
+        // WHY: a server that is slow does not keep what was in force before from deciding.
+        if self.steward.tools.cell.current().is_none()
+            && let Some(look) = self.look().await
+        {
+            again = self.meet(look).await;
+        }
         Seen { stamp, again }
     }
 
     /// Looks for changes since `seen` until `stop` turns true.
-    pub async fn run(self, seen: Seen, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, seen: Seen, mut stop: watch::Receiver<bool>) {
         let Seen { stamp: mut seen, mut again } = seen;
         loop {
             tokio::select! {
@@ -147,40 +192,98 @@ impl Watcher {
             let now = self.stamp();
             if now != seen {
                 seen = now;
-                again = self.turn(None).await;
+                again = self.turn(None, None).await;
+                // What did not fit the files that were may fit these.
+                if let Some(server) = self.server.as_mut().filter(|server| !server.faults().is_empty()) {
+                    server.hurry();
+                }
             } else if again.as_mut().is_some_and(Again::due) {
-                again = self.turn(again.as_ref()).await;
+                again = self.turn(None, again.as_ref()).await;
+            }
+            let look = tokio::select! {
+                // A question to the server may be dropped: nothing came of it yet.
+                _ = stop.wait_for(|stop| *stop) => return,
+                look = self.look() => look,
+            };
+            if let Some(look) = look {
+                again = self.meet(look).await.or(again);
             }
         }
     }
 
     fn stamp(&self) -> Stamp {
-        let files = [self.sources.catalog.as_path(), self.sources.policy_dir.as_path()];
-        look::stamp(files.into_iter().chain(self.shadow_dir.as_deref()))
+        let folder = Some(self.sources.policy_dir.as_path()).filter(|_| self.server.is_none());
+        look::stamp([self.sources.catalog.as_path()].into_iter().chain(folder).chain(self.shadow_dir.as_deref()))
+    }
+
+    async fn look(&mut self) -> Option<Look> {
+        Some(self.server.as_mut()?.look().await)
+    }
+
+    /// What came of a look at the server.
+    async fn meet(&mut self, look: Look) -> Option<Again> {
+        let outcome = match &look {
+            Look::NotDue => return None,
+            Look::Unchanged => "unchanged",
+            Look::New(_) => "new",
+            Look::Refused(_) => "refused",
+            Look::Away(_) => "away",
+        };
+        self.steward.tools.metrics.pulls.with_label_values(&[outcome]).inc();
+        match look {
+            Look::New(served) => return self.turn(Some(*served), None).await,
+            Look::Refused(faults) => self.refuse(&Refused { faults, passing: false }).await,
+            Look::Away(fault) => warn!("no bundle was had, {}: {fault}", self.kept()),
+            Look::NotDue | Look::Unchanged => {}
+        }
+        self.show();
+        None
     }
 
     /// One attempt; when to make the next if this one failed for a passing cause.
-    async fn turn(&self, before: Option<&Again>) -> Option<Again> {
-        let attempt = self.attempt().await;
-        if attempt.is_ok() {
-            self.steward.tools.cell.settle();
-            self.steward.tools.metrics.rules_stale.set(0);
-        }
-        let outcome = match attempt {
-            Ok(()) => self.shadow().await,
-            refused => refused,
+    async fn turn(&mut self, served: Option<Served>, before: Option<&Again>) -> Option<Again> {
+        let of_server = served.is_some();
+        let (refused, of_files) = match self.attempt(served).await {
+            Ok(()) => (self.shadow().await.err(), true),
+            // What is wrong with a bundle of the server, its source remembers.
+            Err(refused) => (Some(refused), !of_server),
         };
-        let refused = outcome.err()?;
+        self.faults = refused.iter().filter(|_| of_files).flat_map(|refused| refused.faults.clone()).collect();
+        self.show();
+        let refused = refused?;
         self.refuse(&refused).await;
-        Again::after(refused.passing, before, self.every)
+        if of_files { Again::after(refused.passing, before, self.every) } else { None }
     }
 
-    /// Reads, and offers what was read.
-    async fn attempt(&self) -> Result<(), Refused> {
+    /// Reads what is not at hand, and offers it.
+    async fn attempt(&mut self, served: Option<Served>) -> Result<(), Refused> {
+        let Some(served) = served else {
+            let arrived = if self.server.is_some() {
+                Ok(None)
+            } else {
+                read(&self.sources.policy_dir).await.map(|bundle| Some((bundle, Origin::Folder)))
+            };
+            return self.offer(arrived).await;
+        };
+        let offered = self.offer(Ok(Some((served.opened.bundle.clone(), Origin::Server)))).await;
+        let Some(source) = &mut self.server else { return offered };
+        match offered {
+            Ok(()) => source.took(&served).await.map_err(|fault| Refused { faults: vec![fault], passing: true }),
+            Err(refused) => {
+                if refused.passing {
+                    source.put_off(refused.faults.join("; "));
+                } else {
+                    source.turned_down(refused.faults.clone());
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    async fn offer(&self, arrived: Arrived) -> Result<(), Refused> {
         let catalog = catalog(&self.sources.catalog)?;
         reachable(&catalog, &self.sources)?;
-        let read = read(&self.sources.policy_dir).await.map(|bundle| Some((bundle, Origin::Folder)));
-        Ok(self.steward.offer(catalog, read).await?)
+        Ok(self.steward.offer(catalog, arrived).await?)
     }
 
     /// The candidate in shadow, if it has a folder.
@@ -197,14 +300,30 @@ impl Watcher {
         })
     }
 
+    fn kept(&self) -> &'static str {
+        let decides = self.steward.tools.cell.current().is_some();
+        if decides { "the last good rules go on deciding" } else { "nothing decides" }
+    }
+
+    /// Shows what keeps files and server from being what decides, if anything does.
+    fn show(&self) {
+        let mut faults = self.faults.clone();
+        faults.extend(self.server.iter().flat_map(Source::faults));
+        let Tools { cell, metrics, .. } = &self.steward.tools;
+        metrics.rules_stale.set(i64::from(!faults.is_empty()));
+        if faults.is_empty() {
+            cell.settle();
+        } else {
+            cell.refuse(faults);
+        }
+    }
+
+    /// Tells of a refusal: log, metric, journal.
     async fn refuse(&self, refused: &Refused) {
         let Tools { cell, journal, clock, metrics, .. } = &self.steward.tools;
         let faults = &refused.faults;
-        let kept = if cell.current().is_some() { "the last good rules go on deciding" } else { "nothing decides" };
-        error!(rules.faults = faults.len(), "changed rules refused, {kept}: {}", faults.join(" | "));
+        error!(rules.faults = faults.len(), "changed rules refused, {}: {}", self.kept(), faults.join(" | "));
         metrics.reloads.with_label_values(&["refused"]).inc();
-        metrics.rules_stale.set(1);
-        cell.refuse(faults.clone());
         let record = Record::event(Stage::Policy("refused"), clock.now_ms(), "changed rules were refused")
             .with("faults", faults.clone())
             .with("kept", cell.current().map(|rules| rules.revision()));

@@ -14,14 +14,18 @@ use super::clock::SystemClock;
 use crate::adapters::reload;
 use crate::adapters::reload::Sources;
 use crate::adapters::reload::Watcher;
+use crate::adapters::reload::pull::Pull;
+use crate::adapters::reload::pull::Source;
 use crate::adapters::reload::steward::Examine;
 use crate::adapters::reload::steward::Steward;
 use crate::adapters::reload::steward::Tools;
 use crate::adapters::reload::steward::Ways;
 use crate::adapters::store::Store;
 use crate::config::Activation;
+use crate::config::Served;
 use crate::config::Settings;
 use crate::domain::audit::checkpoint::PublicKey;
+use crate::domain::pdp::archive::order::Taken;
 use crate::domain::rollout::canary::Limits;
 use crate::domain::rollout::gate::Demands;
 use crate::domain::rollout::gate::Evidence;
@@ -33,6 +37,7 @@ use crate::pep::rollout::Bundles;
 use crate::pep::rollout::Rollout;
 use crate::pep::rules::Rules;
 use crate::pep::rules::RulesCell;
+use crate::pep::served::Memory;
 use crate::pep::shadow;
 use crate::pep::shadow::Aside;
 use crate::pep::shadow::Sample;
@@ -63,7 +68,7 @@ pub(super) fn open(
     metrics: &Arc<Metrics>,
 ) -> Result<Policy, AppFault> {
     let policy = &settings.policy;
-    let store = Store::open(&policy.store).map_err(|fault| AppFault::Store(fault.to_string()))?;
+    let store = Arc::new(Store::open(&policy.store).map_err(|fault| AppFault::Store(fault.to_string()))?);
     let sample = Sample { tenants: policy.shadow.tenants.clone(), percent: policy.shadow.percent };
     let in_shadow = sample.is_some();
     let (aside, told) = Aside::new(sample, shadow::QUEUE, metrics.shadow.clone());
@@ -77,7 +82,7 @@ pub(super) fn open(
     };
     let tools = Tools {
         cell: Arc::clone(&cell),
-        store: Arc::new(store) as Arc<dyn Bundles>,
+        store: Arc::clone(&store) as Arc<dyn Bundles>,
         journal: Arc::clone(journal),
         clock: Arc::clone(clock),
         metrics: Arc::clone(metrics),
@@ -92,12 +97,13 @@ pub(super) fn open(
         window_ms: limits.window_ms,
     };
     let steward = Arc::new(Steward::new(tools, ways));
-    let watcher = Watcher {
-        sources: Sources { checker, ..sources(settings) },
-        shadow_dir: policy.shadow.dir.clone().filter(|_| in_shadow),
-        steward: Arc::clone(&steward),
-        every: settings.reload_every,
+    let server = match &policy.served {
+        None => None,
+        Some(served) => Some(Source::new(pull(served), store as Arc<dyn Memory>).map_err(AppFault::Store)?),
     };
+    let watcher =
+        Watcher::new(Sources { checker, ..sources(settings) }, server, Arc::clone(&steward), settings.reload_every)
+            .with_shadow(policy.shadow.dir.clone().filter(|_| in_shadow));
     let judge = Judge {
         cell: Arc::clone(&cell),
         rollout: Arc::clone(&steward) as Arc<dyn Rollout>,
@@ -141,9 +147,42 @@ pub fn sources(settings: &Settings) -> Sources {
     }
 }
 
-/// Loads the rules of these settings once, as a start would.
+/// Where bundles are pulled from.
+fn pull(served: &Served) -> Pull {
+    Pull {
+        url: served.url.clone(),
+        token_file: served.token_file.clone(),
+        keys: served.keys.clone(),
+        scope: served.scope.clone(),
+        every: served.every,
+        allow_rollback: served.allow_rollback,
+    }
+}
+
+/// Loads the rules of these settings once, as a start would. Remembers nothing of it.
 pub async fn load_rules(settings: &Settings) -> Result<Rules, Vec<String>> {
-    reload::load(&sources(settings), SystemClock.now_ms()).await
+    let (sources, now_ms) = (sources(settings), SystemClock.now_ms());
+    let Some(served) = &settings.policy.served else { return reload::load(&sources, now_ms).await };
+    let memory: Arc<dyn Memory> = match Store::reading(&settings.policy.store) {
+        Ok(store) => Arc::new(store),
+        // Before the first start there is none.
+        Err(_) => Arc::new(NoMemory),
+    };
+    let mut source = Source::new(pull(served), memory).map_err(|fault| vec![fault])?;
+    reload::load_served(&sources, &mut source, now_ms).await
+}
+
+/// Nothing was taken from a server yet.
+struct NoMemory;
+
+impl Memory for NoMemory {
+    fn taken(&self) -> Result<Option<Taken>, String> {
+        Ok(None)
+    }
+
+    fn remember(&self, _taken: &Taken) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// This program, which also checks bundles in child processes.

@@ -226,12 +226,8 @@ async fn a_change_made_while_the_gateway_starts_is_not_missed() {
     let site = Site::make(&Setup::default()).await;
     let cell = Arc::new(RulesCell::default());
     let journal = Editing { file: site.dir.path().join(TENANTS), records: Failing::with_room(10) };
-    let watcher = Watcher {
-        sources: site.sources(),
-        shadow_dir: None,
-        steward: steward(&cell, &site.dir.path().join("store"), Arc::new(journal), Arc::new(Now)),
-        every: Duration::from_millis(10),
-    };
+    let steward = steward(&cell, &site.dir.path().join("store"), Arc::new(journal), Arc::new(Now));
+    let mut watcher = Watcher::new(site.sources(), None, steward, Duration::from_millis(10));
     let seen = watcher.first().await;
     let first = cell.current().unwrap().revision();
     let (stop, stopped) = watch::channel(false);

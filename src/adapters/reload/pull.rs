@@ -9,7 +9,7 @@
 //! A [`Source`] is looked at like a file: [`Source::look`] returns at once until the server is due. What
 //! comes of a [`Look::New`] is told to the source: [`Source::took`] once it is in force or waits, which
 //! remembers its place in the order; [`Source::turned_down`] if the bundle is at fault;
-//! [`Source::forget`] if something passing was in the way. [`Source::faults`] says how things stand.
+//! [`Source::put_off`] if something passing was in the way. [`Source::faults`] says how things stand.
 
 mod http;
 
@@ -53,6 +53,8 @@ pub struct Pull {
 /// What a look at the server found.
 #[derive(Debug)]
 pub enum Look {
+    /// Nobody was asked.
+    NotDue,
     /// Nothing that was not told before.
     Unchanged,
     /// A bundle that is signed, whole and not older; not yet compiled.
@@ -108,7 +110,7 @@ impl Source {
     /// Asks the server if it is due.
     pub async fn look(&mut self) -> Look {
         if Instant::now() < self.due {
-            return Look::Unchanged;
+            return Look::NotDue;
         }
         let etag = self.seen.as_ref().and_then(|seen| seen.etag.as_deref());
         let fetched = self.server.fetch(self.pull.token_file.as_deref(), etag).await;
@@ -134,8 +136,9 @@ impl Source {
         let (memory, taken) = (Arc::clone(&self.memory), served.taken.clone());
         let remembered = tokio::task::spawn_blocking(move || memory.remember(&taken)).await;
         remembered.unwrap_or_else(|cause| Err(cause.to_string())).map_err(|cause| {
-            self.forget();
-            format!("policy.store: what was taken cannot be remembered: {cause}")
+            let fault = format!("policy.store: what was taken cannot be remembered: {cause}");
+            self.put_off(fault.clone());
+            fault
         })
     }
 
@@ -146,9 +149,16 @@ impl Source {
         }
     }
 
-    /// Something passing was in the way: the bundle is asked for whole again.
-    pub fn forget(&mut self) {
+    /// Something passing was in the way: the bundle is asked for whole again, though not at once.
+    pub fn put_off(&mut self, fault: String) {
         self.seen = None;
+        self.away = Some(fault);
+    }
+
+    /// What was refused may be accepted now: it is asked for whole, at once.
+    pub fn hurry(&mut self) {
+        self.seen = None;
+        self.due = Instant::now();
     }
 
     async fn judge(&mut self, bytes: Vec<u8>, etag: Option<String>) -> Look {
@@ -174,7 +184,7 @@ impl Source {
             }
             // Nothing is known of it, so it is asked for again.
             Err(Unfit::Passing(fault)) => {
-                self.forget();
+                self.seen = None;
                 self.hindered(fault)
             }
         }

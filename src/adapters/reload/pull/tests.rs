@@ -261,8 +261,16 @@ async fn a_bundle_that_was_not_taken_does_not_stand_in_the_way_of_another() {
 
     scene.serves(200, bytes(10, 1), "\"ten\"");
     assert!(matches!(source.look().await, Look::New(_)));
-    source.forget();
+    source.put_off("the journal is full".to_owned());
+    assert_eq!(source.faults(), ["the journal is full"]);
     assert_eq!(taken(&mut source).await, "r10");
+
+    scene.serves(200, bytes(11, 3), "\"eleven\"");
+    assert!(matches!(source.look().await, Look::New(_)));
+    source.turned_down(vec!["it does not fit the catalog".to_owned()]);
+    nothing_new(&mut source).await;
+    source.hurry();
+    assert_eq!(taken(&mut source).await, "r11");
 }
 
 #[tokio::test]
@@ -360,6 +368,6 @@ async fn a_source_that_is_not_due_asks_nobody() {
     scene.serves(200, bytes(1, 1), "");
     let mut source = scene.source();
     taken(&mut source).await;
-    nothing_new(&mut source).await;
+    assert!(matches!(source.look().await, Look::NotDue));
     assert_eq!(scene.says.asked.lock().unwrap().len(), 1);
 }
