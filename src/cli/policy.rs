@@ -1,9 +1,10 @@
 //! `loopgate policy`: check a bundle, run its tests, ask it one question.
 //!
 //! Promises: `check` says everything that would keep a bundle from being loaded, with its place and
-//! what to do; `test` has OPA's habits and runs the case tables on both engines; nothing here
-//! changes a running gateway. Called by `cli`.
+//! what to do; `test` has OPA's habits and runs the case tables on both engines; nothing here but
+//! `activate` and `rollback` changes a running gateway. Called by `cli`.
 
+mod activate;
 mod check;
 mod diff;
 mod eval;
@@ -11,6 +12,8 @@ mod fault;
 mod replay;
 mod explain;
 mod question;
+mod rollback;
+mod status;
 mod test;
 
 use std::collections::BTreeMap;
@@ -23,6 +26,7 @@ use clap::Args;
 use clap::Subcommand;
 
 use super::print;
+use super::remote::Stop;
 use crate::adapters::reload::bundle;
 use crate::domain::catalog::Catalog;
 use crate::domain::pdp::ToolFacts;
@@ -52,6 +56,12 @@ enum Command {
     Diff(diff::Diff),
     /// Say why a decision is what it is, and what would change it.
     Explain(explain::Explain),
+    /// Say which policy is in force at a running gateway, what waits and what was before.
+    Status(status::Status),
+    /// Put the policy that waits in force, with its replay report.
+    Activate(Box<activate::Activate>),
+    /// Take a canary back, or go back to the policy that was in force before.
+    Rollback(rollback::Rollback),
     /// Try the bundle on standard input. The gateway starts this.
     #[command(hide = true)]
     CheckChild,
@@ -91,6 +101,9 @@ pub enum PolicyFault {
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A running gateway says no, or does not answer.
+    #[error("{}", print::plain(&.0.to_string()))]
+    Remote(#[from] Stop),
     /// Nothing can be written, or no child can be started.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -103,6 +116,7 @@ impl PolicyFault {
         match self {
             Self::Faults(_) | Self::Failed(..) | Self::No(_) => 1,
             Self::File { .. } | Self::Usage(_) => 2,
+            Self::Remote(stop) => stop.code(),
             Self::Io(_) => 3,
         }
     }
@@ -117,6 +131,9 @@ pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), Polic
         Command::Replay(replay) => replay::run(replay, exe, out),
         Command::Diff(diff) => diff::run(diff, out),
         Command::Explain(explain) => explain::run(explain, out),
+        Command::Status(status) => status::run(status, out),
+        Command::Activate(activate) => activate::run(activate, out),
+        Command::Rollback(rollback) => rollback::run(rollback, out),
         Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
     }
 }

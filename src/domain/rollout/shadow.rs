@@ -9,7 +9,7 @@ use crate::domain::pdp::ruling::{Fault, Ruling};
 use crate::domain::pdp::{Obligation, Outcome};
 
 /// How a candidate's answer differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// In nothing.
     Same,

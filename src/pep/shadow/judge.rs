@@ -6,6 +6,7 @@
 //! Run by `app` beside the doors, until the gateway stops.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use super::tally::Tallies;
 use crate::domain::audit::record::Record;
 use crate::domain::audit::record::Stage;
 use crate::domain::pdp::Outcome;
+use crate::domain::pdp::Phase;
 use crate::domain::rollout::BundleId;
 use crate::domain::rollout::canary::Compared;
 use crate::domain::rollout::canary::Counts;
@@ -41,7 +43,7 @@ use crate::pep::rules::RulesCell;
 
 /// Decisions that are taken from the queue at once.
 const BATCH: usize = 64;
-/// Differences of one class that are recorded one by one between two sums.
+/// Differences of one class in one phase that are recorded one by one between two sums.
 const SAMPLES: u64 = 3;
 /// Between two sums.
 pub const SUM_EVERY: Duration = Duration::from_mins(1);
@@ -76,6 +78,8 @@ enum Answer {
 #[derive(Default)]
 struct Found {
     shadow: BTreeMap<BundleId, Classes>,
+    /// Differences of a class in a phase.
+    samples: HashMap<(Class, Phase), u64>,
     /// The canary, if any, that was already said to be within its band.
     within: Option<BundleId>,
     /// Canaries that decided something.
@@ -151,11 +155,11 @@ impl Judge {
     }
 
     fn canary_decided(&self, canary: &BundleId, compared: Compared, seen: &Seen, found: &mut Found) {
-        let outcome = match (seen.made.fault, seen.made.outcome) {
-            (Some(_), _) => "fault",
-            (None, Outcome::Allow) => "allow",
-            (None, Outcome::Pending) => "pending",
-            (None, Outcome::Deny) => "deny",
+        let outcome = match (seen.made.fault, seen.about, seen.made.outcome) {
+            (Some(_), _, _) => "fault",
+            (None, About::Unseen, _) | (None, _, Outcome::Deny) => "deny",
+            (None, _, Outcome::Allow) => "allow",
+            (None, _, Outcome::Pending) => "pending",
         };
         self.metrics.canary_decisions.with_label_values(&[outcome]).inc();
         self.tallies.canary(canary, self.clock.now_ms(), self.limits.window_ms, compared);
@@ -188,10 +192,13 @@ impl Judge {
     async fn shadow_said(&self, candidate: &BundleId, class: Class, after: &Made, seen: &Seen, found: &mut Found) {
         self.metrics.shadow.with_label_values(&[class.as_str()]).inc();
         self.tallies.shadow(candidate, class);
-        let counts = found.shadow.entry(candidate.clone()).or_default();
-        tally::add(counts, class);
-        let so_far = tally::named(counts).into_iter().find(|(name, _)| *name == class.as_str()).map_or(0, |(_, n)| n);
-        if class != Class::Same && so_far <= SAMPLES {
+        tally::add(found.shadow.entry(candidate.clone()).or_default(), class);
+        if class == Class::Same {
+            return;
+        }
+        let so_far = found.samples.entry((class, seen.input.phase)).or_default();
+        *so_far += 1;
+        if *so_far <= SAMPLES {
             self.write(sample(candidate, class, after, seen, self.clock.now_ms())).await;
         }
     }
@@ -199,6 +206,7 @@ impl Judge {
     /// Records what came together since the last time, if anything did.
     async fn sum(&self, found: &mut Found) {
         let now_ms = self.clock.now_ms();
+        found.samples.clear();
         for (candidate, counts) in std::mem::take(&mut found.shadow) {
             let counts: serde_json::Map<String, Value> =
                 tally::named(&counts).into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();

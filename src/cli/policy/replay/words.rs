@@ -28,7 +28,7 @@ const SAMPLES: usize = 2;
 const BASELINES: usize = 3;
 
 /// Prints it.
-pub(super) fn tell(report: &Report, candidate: &str, out: &mut dyn Write) -> Result<(), PolicyFault> {
+pub(in crate::cli::policy) fn tell(report: &Report, candidate: &str, out: &mut dyn Write) -> Result<(), PolicyFault> {
     head(report, candidate, out)?;
     proof(report, out)?;
     changes(report, out)?;
