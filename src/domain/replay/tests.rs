@@ -362,12 +362,11 @@ fn report(lines: &[Vec<u8>], own: Option<&Pdp>, candidate: &Pdp, at_once: usize)
                     }
                     Found::Whole(recorded) => {
                         tally.met(&recorded.about);
-                        tally.decided_by(&recorded.bundle_digest, &recorded.data_digest);
                         let judged = own.map_or_else(
                             || Judged::Skipped { skip: Skip::BundleUnknown, why: String::new() },
                             |own| judge(&recorded, own, candidate),
                         );
-                        tally.judged(&recorded.about, recorded.says_what_is_seen(), judged);
+                        tally.judged(&recorded, judged);
                     }
                 }
             }
@@ -453,6 +452,8 @@ fn what_cannot_be_replayed_is_counted_under_its_reason_and_only_some_reasons_are
     assert_eq!((whole.unexplained(), whole.decisions_replayed(), whole.replay.decisions.recorded), (2, 1, 4));
     let (unknown, _) = report(&good, None, &own, 2);
     assert_eq!((unknown.unexplained(), unknown.proven()), (1, false), "nothing was made again, so nothing is proven");
+    let policy = Digests { bundle: own.bundle_digest().to_owned(), data: own.data_digest().to_owned() };
+    assert!(whole.replays(&policy) && !unknown.replays(&policy), "only what was made again counts for a policy");
 }
 
 #[test]
