@@ -129,6 +129,8 @@ fn rego(args: &policy::Policy) -> ExitCode {
     let exe = crate::app::checker();
     match policy::run(args, &exe, &mut anstream::stdout().lock()) {
         Ok(()) => ExitCode::from(DONE),
+        // Whoever reads the output has seen enough.
+        Err(policy::PolicyFault::Io(cause)) if cause.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(DONE),
         Err(fault) => {
             print::failed(&fault.to_string());
             ExitCode::from(fault.exit_code())
