@@ -13,6 +13,7 @@ pub mod ruling;
 pub mod engine;
 pub mod suite;
 pub mod cases;
+pub mod conformance;
 pub mod outline;
 mod ast;
 mod lint;

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::domain::pdp::bundle::code::Code;
 
 const BASE: &str = r#"package loopiq.gateway
 
