@@ -10,6 +10,7 @@ mod clock;
 mod desk;
 mod housekeeping;
 mod ledger;
+mod policy;
 mod vitals;
 
 use std::net::SocketAddr;
@@ -29,6 +30,9 @@ use self::clock::SystemClock;
 use self::keys::OwnKeys;
 pub use self::ledger::examine_ledger;
 pub use self::ledger::open_ledger;
+pub use self::policy::checker;
+pub use self::policy::load_rules;
+pub use self::policy::sources;
 use self::vitals::Parts;
 use crate::adapters::admin;
 use crate::adapters::backend::Backends;
@@ -39,9 +43,6 @@ use crate::adapters::journal;
 use crate::adapters::keys::IssuerConfig;
 use crate::adapters::keys::Keys;
 use crate::adapters::keys::source::KeySource;
-use crate::adapters::reload;
-use crate::adapters::reload::Sources;
-use crate::adapters::reload::Watcher;
 use crate::config;
 use crate::config::Settings;
 use crate::domain::audit::record::Record;
@@ -56,9 +57,9 @@ use crate::pep;
 use crate::pep::Pep;
 use crate::pep::desk::Desk;
 use crate::pep::ports::Clock;
+use crate::pep::ports::Journal;
 use crate::pep::reconcile::Patience;
-use crate::pep::rules::Rules;
-use crate::pep::rules::RulesCell;
+use crate::pep::rollout::Rollout;
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +93,9 @@ pub enum AppFault {
     /// The ledger.
     #[error("ledger: {0}")]
     Ledger(String),
+    /// The store of policies.
+    #[error("policy.store: {0}")]
+    Store(String),
 }
 
 /// A running gateway.
@@ -104,6 +108,7 @@ pub struct Running {
     desk: Arc<Desk>,
     stop: watch::Sender<bool>,
     door: JoinHandle<door::Closed>,
+    judge: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
 }
 
@@ -123,15 +128,9 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
     let keys = Arc::new(issuers(&settings, &resource)?);
     keys.load().await;
-    let cell = Arc::new(RulesCell::default());
-    let watcher = Watcher {
-        sources: Sources { checker, ..sources(&settings) },
-        cell: Arc::clone(&cell),
-        every: settings.reload_every,
-        metrics: Arc::clone(&metrics),
-        journal: Arc::clone(&journal) as Arc<dyn pep::ports::Journal>,
-        clock: Arc::clone(&clock),
-    };
+    let records = Arc::clone(&journal) as Arc<dyn Journal>;
+    let policy::Policy { cell, steward, mut watcher, judge, told } =
+        policy::open(&settings, checker, &records, &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
     let seen = watcher.first().await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
@@ -142,7 +141,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         backend: Arc::new(backends),
         ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
         approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
-        journal: Arc::clone(&journal) as Arc<dyn pep::ports::Journal>,
+        journal: records,
         facts: Arc::new(RecentCalls::new()),
         clock: Arc::clone(&clock),
         propagation: propagation(&settings, own, &resource)?,
@@ -152,11 +151,13 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         refused: pep::Refused::new(),
         quiet: pep::Quiet::default(),
     });
-    let desk = Arc::new(desk::desk(&settings, &gate, &journal));
+    let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
+    let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
     let (stop, stopped) = watch::channel(false);
     let ails = Arc::new(housekeeping::Ails::empty());
     let parts = Arc::new(Parts {
         cell,
+        rollout,
         keys: Arc::clone(&keys),
         journal,
         ledger,
@@ -169,7 +170,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let admin = operators.addr;
     let names = operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
-    let (ready, of_keys, of_writes) = (stopped.clone(), stopped.clone(), stopped.clone());
+    let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let others = vec![
         task(async move { keys.run(of_keys).await }),
@@ -177,9 +178,10 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
         task(operators.serve(vitals, api, names)),
     ];
+    let judge = task(judge.run(told, of_judge));
     let door = task(door.run(gate, stopped));
     info!("serving MCP on {mcp}, operators on {admin}");
-    Ok(Running { mcp, admin, parts, desk, stop, door, others })
+    Ok(Running { mcp, admin, parts, desk, stop, door, judge, others })
 }
 
 /// Both doors, bound and silent.
@@ -229,7 +231,14 @@ impl Running {
             Err(cause) => error!("the MCP door ended badly: {cause}"),
         }
         self.others.iter().for_each(JoinHandle::abort);
+        for other in self.others {
+            // Aborted, or ended by the same signal.
+            let _ended = other.await;
+        }
         self.desk.carried.drain().await;
+        if let Err(cause) = self.judge.await {
+            error!("what looks at canaries ended badly: {cause}");
+        }
         if let Err(fault) = self.parts.journal.close() {
             error!("the journal did not close properly: {fault}");
         }
@@ -255,28 +264,6 @@ pub fn log(settings: &config::Log) {
 #[must_use]
 pub fn now_s() -> i64 {
     SystemClock.now_ms().div_euclid(1000)
-}
-
-/// Where the rules of these settings come from.
-#[must_use]
-pub fn sources(settings: &Settings) -> Sources {
-    Sources {
-        catalog: settings.catalog.clone(),
-        policy_dir: settings.policy.dir.clone(),
-        checker: checker(),
-        backends: settings.backends.iter().map(|backend| backend.name.clone()).collect(),
-    }
-}
-
-/// Loads the rules of these settings once, as a start would.
-pub async fn load_rules(settings: &Settings) -> Result<Rules, Vec<String>> {
-    reload::load(&sources(settings), SystemClock.now_ms()).await
-}
-
-/// This program, which also checks bundles in child processes.
-#[must_use]
-pub fn checker() -> PathBuf {
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("loopgate"))
 }
 
 async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Settings) -> Result<(), AppFault> {

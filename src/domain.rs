@@ -13,3 +13,4 @@ pub mod idempotency;
 pub mod inspect;
 pub mod audit;
 pub mod replay;
+pub mod rollout;

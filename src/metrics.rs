@@ -85,12 +85,24 @@ pub struct Metrics {
     pub policy_faults: IntCounterVec,
     /// Attempts to load policies and catalog, by result.
     pub reloads: IntCounterVec,
-    /// 1 while the files on disk are refused and older rules decide.
+    /// Questions to the server of bundles, by outcome.
+    pub pulls: IntCounterVec,
+    /// 1 while changed files are refused, or the server's bundle is, and older rules decide.
     pub rules_stale: IntGauge,
     /// When the rules that decide were loaded, seconds since the Unix epoch.
     pub rules_loaded: IntGauge,
     /// Which rules decide: 1, with the digests as labels.
     pub rules_info: IntGaugeVec,
+    /// Times that a policy came in force, by how.
+    pub activations: IntCounterVec,
+    /// 1 while a checked policy waits for a person.
+    pub policy_waiting: IntGauge,
+    /// 1 while a candidate decides a part of the calls.
+    pub policy_canary: IntGauge,
+    /// Decisions of a canary, by outcome.
+    pub canary_decisions: IntCounterVec,
+    /// What a candidate in shadow said of decisions, by how it differs.
+    pub shadow: IntCounterVec,
     /// Requests to backends, by backend and result.
     pub backend_requests: IntCounterVec,
     /// Answers withheld because they carried a foreign record.
@@ -155,9 +167,14 @@ impl Metrics {
                 "Attempts to load changed policies and catalog, by result: loaded or refused.",
                 &["result"],
             ),
+            pulls: make.counters(
+                "loopgate_policy_pulls_total",
+                "Questions to the server of policy bundles, by outcome: new, unchanged, refused or away.",
+                &["outcome"],
+            ),
             rules_stale: make.gauge(
                 "loopgate_rules_stale",
-                "1 while changed files are refused and the last good rules decide; /readyz says why.",
+                "1 while changed files or the server's bundle are refused, or it cannot be had, and the last good rules decide; /readyz says why.",
             ),
             rules_loaded: make
                 .gauge("loopgate_rules_loaded_timestamp_seconds", "When the rules that decide now were loaded."),
@@ -165,6 +182,27 @@ impl Metrics {
                 "loopgate_rules_info",
                 "The rules that decide now: 1, with digests as labels.",
                 &["bundle", "data", "catalog", "engine"],
+            ),
+            activations: make.counters(
+                "loopgate_policy_activations_total",
+                "Times that a policy came in force, by how: first, automatic, person, promoted or rolled_back.",
+                &["how"],
+            ),
+            policy_waiting: make.gauge(
+                "loopgate_policy_waiting",
+                "1 while a checked policy waits for a replay report and a person; `loopgate policy status` names it.",
+            ),
+            policy_canary: make
+                .gauge("loopgate_policy_canary", "1 while a candidate decides about a part of the callers."),
+            canary_decisions: make.counters(
+                "loopgate_policy_canary_decisions_total",
+                "Decisions of a canary, by outcome: allow, pending, deny or fault.",
+                &["outcome"],
+            ),
+            shadow: make.counters(
+                "loopgate_policy_shadow_total",
+                "What a candidate in shadow said of decisions, by how it differs; dropped were not asked about for lack of time.",
+                &["result"],
             ),
             backend_requests: make.counters(
                 "loopgate_backend_requests_total",

@@ -21,6 +21,10 @@ use async_trait::async_trait;
 use loopgate::adapters::reload::Sources;
 use loopgate::adapters::reload::Watcher;
 use loopgate::adapters::reload::bundle;
+use loopgate::adapters::reload::steward::Steward;
+use loopgate::adapters::reload::steward::Tools;
+use loopgate::adapters::reload::steward::Ways;
+use loopgate::adapters::store::Store;
 use loopgate::domain::audit::AuditRef;
 use loopgate::domain::audit::JournalFault;
 use loopgate::domain::audit::record::Record;
@@ -40,6 +44,8 @@ use loopgate::domain::pdp::ruling::Engine;
 use loopgate::domain::pdp::suite::Suite;
 use loopgate::domain::pdp::suite::Verdict;
 use loopgate::domain::replay::report::Report;
+use loopgate::domain::rollout::gate::Demands;
+use loopgate::domain::rollout::gate::GateFault;
 use loopgate::metrics::Metrics;
 use loopgate::pep::ports::Clock;
 use loopgate::pep::ports::Journal;
@@ -359,26 +365,43 @@ impl Clock for Still {
     }
 }
 
+/// What keeps policy in force, over a store of its own.
+fn steward(cell: &Arc<RulesCell>, store: &Path, journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Arc<Steward> {
+    let tools = Tools {
+        cell: Arc::clone(cell),
+        store: Arc::new(Store::open(store).unwrap()),
+        journal,
+        clock,
+        metrics: Arc::new(Metrics::new()),
+        tallies: Arc::default(),
+        checker: LOOPGATE.into(),
+    };
+    let ways = Ways {
+        gated: false,
+        demands: Demands { decisions: 1, age_ms: 1_000 },
+        examine: Arc::new(|_| Err(GateFault::Missing)),
+        shadow_waiting: false,
+        window_ms: 1_000,
+    };
+    Arc::new(Steward::new(tools, ways))
+}
+
 /// A journal that was slow for a moment used to keep good rules out until somebody touched a file.
 #[tokio::test]
 async fn rules_refused_for_a_passing_cause_are_tried_again() {
     let (taken, mut first) = watch::channel(false);
     let cell = Arc::new(RulesCell::default());
+    let store = tempfile::tempdir().unwrap();
     let backends = Catalog::from_yaml(&fs::read_to_string("config/catalog.yaml").unwrap()).unwrap();
-    let watcher = Watcher {
-        sources: Sources {
-            catalog: "config/catalog.yaml".into(),
-            policy_dir: "policies".into(),
-            checker: LOOPGATE.into(),
-            backends: backends.backends().iter().map(ToString::to_string).collect(),
-        },
-        cell: Arc::clone(&cell),
-        every: Duration::from_millis(1),
-        metrics: Arc::new(Metrics::new()),
-        // The change, the record of its refusal, and the second try's too.
-        journal: Arc::new(Busy { left: AtomicUsize::new(4), taken }),
-        clock: Arc::new(Still),
+    let sources = Sources {
+        catalog: "config/catalog.yaml".into(),
+        policy_dir: "policies".into(),
+        checker: LOOPGATE.into(),
+        backends: backends.backends().iter().map(ToString::to_string).collect(),
     };
+    // The change, the record of its refusal, and the second try's too.
+    let steward = steward(&cell, store.path(), Arc::new(Busy { left: AtomicUsize::new(4), taken }), Arc::new(Still));
+    let mut watcher = Watcher::new(sources, None, steward, Duration::from_millis(1));
     let seen = watcher.first().await;
     assert!(cell.current().is_none());
     let (stop, stopped) = watch::channel(false);

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["domain::approval", "domain::idempotency", "domain::inspect"],
     &["domain::audit"],
     &["domain::replay"],
+    &["domain::rollout"],
     &["metrics", "config"],
     &["pep"],
     &["adapters", "console", "sandbox"],

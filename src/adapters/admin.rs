@@ -93,6 +93,10 @@ pub struct RulesView {
     pub engine: String,
     /// Tools in the catalog.
     pub tools: usize,
+    /// Revision of the policy that was checked and waits for a person.
+    pub waiting: Option<String>,
+    /// Revision of the policy that decides about some callers.
+    pub canary: Option<String>,
 }
 
 /// A listener that is bound but does not answer yet.

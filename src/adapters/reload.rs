@@ -3,12 +3,14 @@
 //! Promises: a change is checked in a child process, compiled and self-tested before it decides
 //! anything; it goes in force whole or not at all; a refused change leaves the last good rules,
 //! and says so in `/readyz`, the log, a metric and the journal; what was refused for a passing cause
-//! is tried again until it is in force or the files change. Never writes a file.
-//! Called by `app` and the commands.
+//! is tried again until it is in force or the files change. Never says when a change goes live: the
+//! [`steward`] does. Called by `app` and the commands.
 
 pub mod bundle;
+pub mod pull;
+pub mod steward;
+mod look;
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,21 +18,27 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::error;
-use tracing::info;
+use tracing::warn;
+
+use self::look::Again;
+pub use self::look::Seen;
+use self::look::Stamp;
+use self::pull::Look;
+use self::pull::Served;
+use self::pull::Source;
+use self::steward::Arrived;
+use self::steward::Steward;
+use self::steward::Tools;
 
 use crate::domain::audit::record::Record;
 use crate::domain::audit::record::Stage;
 use crate::domain::catalog::Catalog;
 use crate::domain::pdp::ToolFacts;
+use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::engine::Pdp;
-use crate::metrics::Metrics;
-use crate::pep::ports::Clock;
-use crate::pep::ports::Journal;
+use crate::domain::rollout::Origin;
+use crate::pep::rollout::RolloutFault;
 use crate::pep::rules::Rules;
-use crate::pep::rules::RulesCell;
-
-/// Longest wait before a load that was refused for a passing cause is tried again.
-const AGAIN_AFTER_MAX: Duration = Duration::from_mins(5);
 
 /// Where rules come from.
 #[derive(Debug, Clone)]
@@ -64,20 +72,48 @@ impl From<Vec<String>> for Refused {
     }
 }
 
+impl From<RolloutFault> for Refused {
+    fn from(fault: RolloutFault) -> Self {
+        let passing = fault.passing();
+        match fault {
+            RolloutFault::Bundle { faults, .. } => Self { faults, passing },
+            other => Self { faults: vec![format!("the change is not in force: {other}")], passing },
+        }
+    }
+}
+
 async fn try_load(sources: &Sources, now_ms: i64) -> Result<Rules, Refused> {
     let catalog = catalog(&sources.catalog)?;
     reachable(&catalog, sources)?;
+    let bundle = read(&sources.policy_dir).await?;
+    compiled(sources, catalog, bundle, now_ms).await
+}
+
+/// The same with the bundle that a server has now.
+pub async fn load_served(sources: &Sources, source: &mut Source, now_ms: i64) -> Result<Rules, Vec<String>> {
+    let catalog = catalog(&sources.catalog)?;
+    reachable(&catalog, sources)?;
+    match source.look().await {
+        Look::New(served) => {
+            compiled(sources, catalog, served.opened.bundle, now_ms).await.map_err(|refused| refused.faults)
+        }
+        Look::Refused(faults) => Err(faults),
+        Look::Away(fault) => Err(vec![fault]),
+        Look::NotDue | Look::Unchanged => Err(vec!["policy.bundle.url: nothing was had".to_owned()]),
+    }
+}
+
+async fn compiled(sources: &Sources, catalog: Catalog, bundle: Bundle, now_ms: i64) -> Result<Rules, Refused> {
     let facts = ToolFacts::of(&catalog);
-    let bundle =
-        bundle::load_checked(&sources.checker, &sources.policy_dir, &facts).await.map_err(|faults| Refused {
-            faults: faults.iter().map(ToString::to_string).collect(),
-            passing: faults.iter().all(bundle::passing),
-        })?;
+    bundle::check_in_child(&sources.checker, &bundle, &facts).await.map_err(|faults| Refused {
+        faults: faults.iter().map(ToString::to_string).collect(),
+        passing: faults.iter().all(bundle::passing),
+    })?;
     // WHY: compiling and self-testing take milliseconds to a second, too long for a thread that serves.
     let compiled = tokio::task::spawn_blocking(move || (Pdp::compile(&bundle, &facts), facts)).await;
     let (pdp, facts) = compiled.map_err(|cause| vec![format!("the bundle could not be compiled: {cause}")])?;
     let pdp = pdp.map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    Ok(Rules { catalog, facts, pdp, loaded_ms: now_ms })
+    Ok(Rules { catalog: Arc::new(catalog), facts, pdp, loaded_ms: now_ms })
 }
 
 /// Whether every backend that the catalog puts tools on is one of the settings'.
@@ -100,108 +136,52 @@ pub fn catalog(file: &Path) -> Result<Catalog, Vec<String>> {
         .map_err(|faults| faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect())
 }
 
-/// What a file looked like, cheaply: enough to know that it should be read again.
-///
-/// Whoever sets a file's modification time back still changes its inode or the time of its inode.
-#[derive(Debug, PartialEq, Eq)]
-struct Look {
-    path: PathBuf,
-    /// Device and inode, size, times of change of the text and of the inode; nothing if not there.
-    about: Option<[i64; 7]>,
-}
-
-impl Look {
-    fn of(path: &Path, meta: Option<&std::fs::Metadata>) -> Self {
-        let about = meta.map(|meta| {
-            let [device, inode, size] = [meta.dev(), meta.ino(), meta.len()].map(u64::cast_signed);
-            [device, inode, size, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()]
-        });
-        Self { path: path.to_owned(), about }
-    }
-}
-
-type Stamp = Vec<Look>;
-
-/// What the sources looked like when they were last read, and what became of it.
-#[derive(Debug)]
-pub struct Seen {
-    stamp: Stamp,
-    again: Option<Again>,
-}
-
-/// When to try once more: looks to wait, doubled each time.
-#[derive(Debug)]
-struct Again {
-    step: u32,
-    left: u32,
-}
-
-impl Again {
-    /// After a refusal: another try for a passing cause, and none for faults of the files.
-    fn after(refused: &Refused, before: Option<&Self>, every: Duration) -> Option<Self> {
-        let most = AGAIN_AFTER_MAX.div_duration_f64(every.max(Duration::from_millis(1)));
-        let step = before.map_or(1, |again| again.step.saturating_mul(2));
-        refused.passing.then(|| {
-            let step = if f64::from(step) > most { before.map_or(1, |again| again.step) } else { step };
-            Self { step, left: step }
-        })
-    }
-
-    /// Counts one look; whether this is the one.
-    fn due(&mut self) -> bool {
-        self.left = self.left.saturating_sub(1);
-        self.left == 0
-    }
-}
-
-fn stamp(sources: &Sources) -> Stamp {
-    fn walk(path: &Path, depth: usize, out: &mut Stamp) {
-        // WHY: metadata follows links, since Kubernetes swaps a link when a ConfigMap changes.
-        let Ok(meta) = std::fs::metadata(path) else { return out.push(Look::of(path, None)) };
-        if !meta.is_dir() {
-            out.push(Look::of(path, Some(&meta)));
-        } else if depth > 0 {
-            let Ok(entries) = std::fs::read_dir(path) else { return };
-            let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-            paths.sort();
-            for path in &paths {
-                walk(path, depth - 1, out);
-            }
-        }
-    }
-    let mut out = Stamp::new();
-    walk(&sources.catalog, 0, &mut out);
-    walk(&sources.policy_dir, 8, &mut out);
-    out
-}
-
-/// Watches the sources and swaps rules.
+/// Watches the sources, and offers what it finds to the steward.
 pub struct Watcher {
     /// Where rules come from.
-    pub sources: Sources,
-    /// Where they go.
-    pub cell: Arc<RulesCell>,
+    sources: Sources,
+    /// The server that bundles come from, instead of the policy folder.
+    server: Option<Source>,
+    /// The folder of a candidate in shadow, if it has one of its own.
+    shadow_dir: Option<PathBuf>,
+    /// Puts in force what is to be in force.
+    steward: Arc<Steward>,
     /// How often files are looked at.
-    pub every: Duration,
-    /// Counts loads and refusals.
-    pub metrics: Arc<Metrics>,
-    /// Records activations and refusals.
-    pub journal: Arc<dyn Journal>,
-    /// Tells the time.
-    pub clock: Arc<dyn Clock>,
+    every: Duration,
+    /// What is wrong with the files.
+    faults: Vec<String>,
 }
 
 impl Watcher {
-    /// Loads for the first time. On faults nothing decides and the instance is not ready.
-    pub async fn first(&self) -> Seen {
+    /// Looks at these files, and at the server if there is one. Has looked at nothing yet.
+    #[must_use]
+    pub fn new(sources: Sources, server: Option<Source>, steward: Arc<Steward>, every: Duration) -> Self {
+        Self { sources, server, shadow_dir: None, steward, every, faults: Vec::new() }
+    }
+
+    /// Looks at the folder of a candidate in shadow too.
+    #[must_use]
+    pub fn with_shadow(self, shadow_dir: Option<PathBuf>) -> Self {
+        Self { shadow_dir, ..self }
+    }
+
+    /// Loads for the first time. On faults the rules that were in force before go on deciding; if there
+    /// are none, nothing decides and the instance is not ready.
+    pub async fn first(&mut self) -> Seen {
         // WHY: looked at before it is read, so that a change made meanwhile is seen by the next look.
-        let stamp = stamp(&self.sources);
-        let again = self.turn(None).await;
+        let stamp = self.stamp();
+        let mut again = self.turn(None, None).await;
+        // WHY: a server that is slow does not keep what was in force before from deciding.
+        if self.steward.tools.cell.current().is_none()
+            && let Some(look) = self.look().await
+        {
+            again = self.meet(look).await;
+        }
         Seen { stamp, again }
     }
 
     /// Looks for changes since `seen` until `stop` turns true.
-    pub async fn run(self, seen: Seen, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, seen: Seen, mut stop: watch::Receiver<bool>) {
         let Seen { stamp: mut seen, mut again } = seen;
         loop {
             tokio::select! {
@@ -209,122 +189,155 @@ impl Watcher {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(self.every) => {}
             }
-            let now = stamp(&self.sources);
+            let now = self.stamp();
             if now != seen {
                 seen = now;
-                again = self.turn(None).await;
+                again = self.turn(None, None).await;
+                // What did not fit the files that were may fit these.
+                if let Some(server) = self.server.as_mut().filter(|server| !server.faults().is_empty()) {
+                    server.hurry();
+                }
             } else if again.as_mut().is_some_and(Again::due) {
-                again = self.turn(again.as_ref()).await;
+                again = self.turn(None, again.as_ref()).await;
+            }
+            let look = tokio::select! {
+                // A question to the server may be dropped: nothing came of it yet.
+                _ = stop.wait_for(|stop| *stop) => return,
+                look = self.look() => look,
+            };
+            if let Some(look) = look {
+                again = self.meet(look).await.or(again);
             }
         }
     }
 
-    /// One attempt; when to make the next if this one failed for a passing cause.
-    async fn turn(&self, before: Option<&Again>) -> Option<Again> {
-        let refused = self.attempt().await.err()?;
-        self.refuse(&refused.faults).await;
-        Again::after(&refused, before, self.every)
+    fn stamp(&self) -> Stamp {
+        let folder = Some(self.sources.policy_dir.as_path()).filter(|_| self.server.is_none());
+        look::stamp([self.sources.catalog.as_path()].into_iter().chain(folder).chain(self.shadow_dir.as_deref()))
     }
 
-    /// Loads, records, puts in force; in this order.
-    async fn attempt(&self) -> Result<(), Refused> {
-        let now_ms = self.clock.now_ms();
-        let rules = try_load(&self.sources, now_ms).await?;
-        if let Some(old) = self.cell.current()
-            && same(&old, &rules)
-        {
-            self.cell.settle();
-            self.metrics.rules_stale.set(0);
-            return Ok(());
+    async fn look(&mut self) -> Option<Look> {
+        Some(self.server.as_mut()?.look().await)
+    }
+
+    /// What came of a look at the server.
+    async fn meet(&mut self, look: Look) -> Option<Again> {
+        let outcome = match &look {
+            Look::NotDue => return None,
+            Look::Unchanged => "unchanged",
+            Look::New(_) => "new",
+            Look::Refused(_) => "refused",
+            Look::Away(_) => "away",
+        };
+        self.steward.tools.metrics.pulls.with_label_values(&[outcome]).inc();
+        match look {
+            Look::New(served) => return self.turn(Some(*served), None).await,
+            Look::Refused(faults) => self.refuse(&Refused { faults, passing: false }).await,
+            Look::Away(fault) => warn!("no bundle was had, {}: {fault}", self.kept()),
+            Look::NotDue | Look::Unchanged => {}
         }
-        let record = Record::event(Stage::Policy("activated"), now_ms, "new rules are in force")
-            .with("policyRevision", rules.revision())
-            .with("bundle", rules.pdp.bundle_digest())
-            .with("data", rules.pdp.data_digest())
-            .with("catalog", rules.catalog.digest())
-            .with("engine", rules.pdp.engine().as_str());
-        self.journal.append(record).await.map_err(|fault| Refused {
-            faults: vec![format!("the change cannot be recorded: {fault}")],
-            passing: true,
-        })?;
-        self.show(&rules);
-        info!(rules.revision = %rules.revision(), "rules {} are in force", rules.revision());
-        self.cell.activate(rules);
-        Ok(())
+        self.show();
+        None
     }
 
-    fn show(&self, rules: &Rules) {
-        let engine = rules.pdp.engine().as_str();
-        self.metrics.rules_info.reset();
-        self.metrics
-            .rules_info
-            .with_label_values(&[rules.pdp.bundle_digest(), rules.pdp.data_digest(), rules.catalog.digest(), engine])
-            .set(1);
-        self.metrics.rules_loaded.set(rules.loaded_ms / 1000);
-        self.metrics.rules_stale.set(0);
-        self.metrics.reloads.with_label_values(&["loaded"]).inc();
+    /// One attempt; when to make the next if this one failed for a passing cause.
+    async fn turn(&mut self, served: Option<Served>, before: Option<&Again>) -> Option<Again> {
+        let of_server = served.is_some();
+        let (refused, of_files) = match self.attempt(served).await {
+            Ok(()) => (self.shadow().await.err(), true),
+            // What is wrong with a bundle of the server, its source remembers.
+            Err(refused) => (Some(refused), !of_server),
+        };
+        self.faults = refused.iter().filter(|_| of_files).flat_map(|refused| refused.faults.clone()).collect();
+        self.show();
+        let refused = refused?;
+        self.refuse(&refused).await;
+        if of_files { Again::after(refused.passing, before, self.every) } else { None }
     }
 
-    async fn refuse(&self, faults: &[String]) {
-        let kept = if self.cell.current().is_some() { "the last good rules go on deciding" } else { "nothing decides" };
-        error!(rules.faults = faults.len(), "changed rules refused, {kept}: {}", faults.join(" | "));
-        self.metrics.reloads.with_label_values(&["refused"]).inc();
-        self.metrics.rules_stale.set(1);
-        self.cell.refuse(faults.to_vec());
-        let record = Record::event(Stage::Policy("refused"), self.clock.now_ms(), "changed rules were refused")
-            .with("faults", faults.to_vec())
-            .with("kept", self.cell.current().map(|rules| rules.revision()));
-        if let Err(fault) = self.journal.append(record).await {
+    /// Reads what is not at hand, and offers it.
+    async fn attempt(&mut self, served: Option<Served>) -> Result<(), Refused> {
+        let Some(served) = served else {
+            let arrived = if self.server.is_some() {
+                Ok(None)
+            } else {
+                read(&self.sources.policy_dir).await.map(|bundle| Some((bundle, Origin::Folder)))
+            };
+            return self.offer(arrived).await;
+        };
+        let offered = self.offer(Ok(Some((served.opened.bundle.clone(), Origin::Server)))).await;
+        let Some(source) = &mut self.server else { return offered };
+        match offered {
+            Ok(()) => source.took(&served).await.map_err(|fault| Refused { faults: vec![fault], passing: true }),
+            Err(refused) => {
+                if refused.passing {
+                    source.put_off(refused.faults.join("; "));
+                } else {
+                    source.turned_down(refused.faults.clone());
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    async fn offer(&self, arrived: Arrived) -> Result<(), Refused> {
+        let catalog = catalog(&self.sources.catalog)?;
+        reachable(&catalog, &self.sources)?;
+        Ok(self.steward.offer(catalog, arrived).await?)
+    }
+
+    /// The candidate in shadow, if it has a folder.
+    async fn shadow(&self) -> Result<(), Refused> {
+        let Some(dir) = &self.shadow_dir else { return Ok(()) };
+        let shaded = match read(dir).await {
+            Ok(bundle) => self.steward.shade(&bundle).await,
+            Err(fault) => Err(fault),
+        };
+        shaded.map_err(|fault| {
+            self.steward.unshade();
+            let Refused { faults, passing } = Refused::from(fault);
+            Refused { faults: faults.into_iter().map(|fault| format!("policy.shadow: {fault}")).collect(), passing }
+        })
+    }
+
+    fn kept(&self) -> &'static str {
+        let decides = self.steward.tools.cell.current().is_some();
+        if decides { "the last good rules go on deciding" } else { "nothing decides" }
+    }
+
+    /// Shows what keeps files and server from being what decides, if anything does.
+    fn show(&self) {
+        let mut faults = self.faults.clone();
+        faults.extend(self.server.iter().flat_map(Source::faults));
+        let Tools { cell, metrics, .. } = &self.steward.tools;
+        metrics.rules_stale.set(i64::from(!faults.is_empty()));
+        if faults.is_empty() {
+            cell.settle();
+        } else {
+            cell.refuse(faults);
+        }
+    }
+
+    /// Tells of a refusal: log, metric, journal.
+    async fn refuse(&self, refused: &Refused) {
+        let Tools { cell, journal, clock, metrics, .. } = &self.steward.tools;
+        let faults = &refused.faults;
+        error!(rules.faults = faults.len(), "changed rules refused, {}: {}", self.kept(), faults.join(" | "));
+        metrics.reloads.with_label_values(&["refused"]).inc();
+        let record = Record::event(Stage::Policy("refused"), clock.now_ms(), "changed rules were refused")
+            .with("faults", faults.clone())
+            .with("kept", cell.current().map(|rules| rules.revision()));
+        if let Err(fault) = journal.append(record).await {
             error!("the refusal of changed rules cannot be recorded: {fault}");
         }
     }
 }
 
-fn same(old: &Rules, new: &Rules) -> bool {
-    old.pdp.bundle_digest() == new.pdp.bundle_digest()
-        && old.pdp.data_digest() == new.pdp.data_digest()
-        && old.catalog.digest() == new.catalog.digest()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::fs::File;
-
-    use super::*;
-
-    /// An edit of the same length whose time was set back used to go unseen for ever.
-    #[test]
-    fn an_edit_of_the_same_size_and_time_is_seen() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("tenants.yaml");
-        let sources = Sources {
-            catalog: dir.path().join("catalog.yaml"),
-            policy_dir: dir.path().to_owned(),
-            checker: PathBuf::new(),
-            backends: Vec::new(),
-        };
-        fs::write(&file, "a: true ").unwrap();
-        let (before, modified) = (stamp(&sources), fs::metadata(&file).unwrap().modified().unwrap());
-        assert_eq!(before, stamp(&sources));
-        let new = dir.path().join(".new");
-        fs::write(&new, "a: false").unwrap();
-        File::options().write(true).open(&new).unwrap().set_modified(modified).unwrap();
-        fs::rename(&new, &file).unwrap();
-        assert_ne!(before, stamp(&sources));
-    }
-
-    #[test]
-    fn only_a_passing_cause_is_tried_again_and_ever_more_rarely() {
-        let every = Duration::from_mins(1);
-        let passing = Refused { faults: Vec::new(), passing: true };
-        let mut again = None;
-        let mut steps = Vec::new();
-        for _ in 0..5 {
-            again = Again::after(&passing, again.as_ref(), every);
-            steps.extend(again.as_ref().map(|again| again.step));
-        }
-        assert_eq!(steps, [1, 2, 4, 4, 4]);
-        assert!(Again::after(&Refused::from(Vec::new()), again.as_ref(), every).is_none());
-    }
+/// Reads a bundle, trying nothing.
+async fn read(dir: &Path) -> Result<Bundle, RolloutFault> {
+    let folder = dir.to_owned();
+    let broken = |faults: Vec<String>| RolloutFault::Bundle { faults, passing: false };
+    let read = tokio::task::spawn_blocking(move || bundle::read(&folder)).await;
+    let read = read.map_err(|cause| broken(vec![format!("the folder could not be read: {cause}")]))?;
+    read.map_err(|faults| broken(faults.iter().map(ToString::to_string).collect()))
 }

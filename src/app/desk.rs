@@ -8,9 +8,15 @@ use crate::pep;
 use crate::pep::Pep;
 use crate::pep::desk;
 use crate::pep::desk::Desk;
+use crate::pep::rollout::Rollout;
 
 /// What people do with the approvals and writes of a gateway.
-pub(super) fn desk(settings: &Settings, pep: &Pep, journal: &Arc<journal::Journal>) -> Desk {
+pub(super) fn desk(
+    settings: &Settings,
+    pep: &Pep,
+    journal: &Arc<journal::Journal>,
+    rollout: &Arc<dyn Rollout>,
+) -> Desk {
     Desk {
         ledger: Arc::clone(&pep.ledger),
         approvals: Arc::clone(&pep.approvals),
@@ -24,6 +30,11 @@ pub(super) fn desk(settings: &Settings, pep: &Pep, journal: &Arc<journal::Journa
             settle: settings.operators.settle.clone(),
             link: pep.settings.approvals_link.clone(),
             scopes: pep.settings.scopes.clone(),
+        },
+        policy: desk::Policy {
+            rollout: Arc::clone(rollout),
+            tenants: settings.operators.policy.tenants.clone(),
+            roles: settings.operators.policy.roles.clone(),
         },
         refused: pep::Refused::new(),
         carried: desk::Carried::default(),

@@ -15,11 +15,13 @@ use crate::adapters::keys::Keys;
 use crate::metrics::Metrics;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Ledger;
+use crate::pep::rollout::Rollout;
 use crate::pep::rules::RulesCell;
 
 /// The parts that tell how a gateway is.
 pub(super) struct Parts {
     pub(super) cell: Arc<RulesCell>,
+    pub(super) rollout: Arc<dyn Rollout>,
     pub(super) keys: Arc<Keys>,
     pub(super) journal: Arc<Journal>,
     pub(super) ledger: Arc<dyn Ledger>,
@@ -48,6 +50,12 @@ impl Vitals for Parts {
             findings.push(format!("changed rules were refused, {kept}:"));
             findings.extend(faults.iter().cloned());
         }
+        let policy = self.rollout.standing().state;
+        let waiting = policy.waiting.as_ref().map(|waiting| waiting.id.revision());
+        let canary = policy.canary.as_ref().map(|canary| canary.id.revision());
+        findings.extend(waiting.iter().map(|revision| {
+            format!("policy {revision} waits for a replay report and a person; see `loopgate policy status`")
+        }));
         let keys = self.keys.health();
         for issuer in keys.iter().filter(|issuer| issuer.fault.is_some()) {
             findings.push(format!("issuer `{}`: {}", issuer.issuer, issuer.fault.as_deref().unwrap_or_default()));
@@ -82,6 +90,8 @@ impl Vitals for Parts {
             catalog: rules.catalog.digest().to_owned(),
             engine: rules.pdp.engine().as_str().to_owned(),
             tools: rules.catalog.tools().count(),
+            waiting: waiting.clone(),
+            canary: canary.clone(),
         });
         let keys = keys
             .iter()

@@ -33,6 +33,9 @@ pub struct Args {
     /// Keep settings, policies, keys and journal in this directory instead of a scratch one
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Let a changed policy wait for a replay report and a person (`policy.activation: gated`)
+    #[arg(long)]
+    gated: bool,
     /// Print one line of JSON when ready
     #[arg(long)]
     json: bool,
@@ -134,7 +137,8 @@ async fn start(args: &Args, dir: &Path) -> Result<Demo, String> {
     .await
     .map_err(|fault| fault.to_string())?;
     let file = dir.join("gateway.yaml");
-    std::fs::write(&file, world::settings(args.mcp, args.admin, backend.addr())).map_err(|cause| cause.to_string())?;
+    let text = world::settings(args.mcp, args.admin, backend.addr(), args.gated);
+    std::fs::write(&file, text).map_err(|cause| cause.to_string())?;
     let settings =
         config::load(&file).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     app::log(&settings.log);

@@ -1,14 +1,19 @@
 //! `loopgate policy`: check a bundle, run its tests, ask it one question.
 //!
 //! Promises: `check` says everything that would keep a bundle from being loaded, with its place and
-//! what to do; `test` has OPA's habits and runs the case tables on both engines; nothing here
-//! changes a running gateway. Called by `cli`.
+//! what to do; `test` has OPA's habits and runs the case tables on both engines; nothing here but
+//! `activate` and `rollback` changes a running gateway. Called by `cli`.
 
+mod activate;
 mod check;
 mod diff;
 mod eval;
 mod fault;
 mod replay;
+mod explain;
+mod question;
+mod rollback;
+mod status;
 mod test;
 
 use std::collections::BTreeMap;
@@ -21,6 +26,7 @@ use clap::Args;
 use clap::Subcommand;
 
 use super::print;
+use super::remote::Stop;
 use crate::adapters::reload::bundle;
 use crate::domain::catalog::Catalog;
 use crate::domain::pdp::ToolFacts;
@@ -48,6 +54,14 @@ enum Command {
     Replay(Box<replay::Replay>),
     /// Say what differs between two bundles.
     Diff(diff::Diff),
+    /// Say why a decision is what it is, and what would change it.
+    Explain(explain::Explain),
+    /// Say which policy is in force at a running gateway, what waits and what was before.
+    Status(status::Status),
+    /// Put the policy that waits in force, with its replay report.
+    Activate(Box<activate::Activate>),
+    /// Take a canary back, or go back to the policy that was in force before.
+    Rollback(rollback::Rollback),
     /// Try the bundle on standard input. The gateway starts this.
     #[command(hide = true)]
     CheckChild,
@@ -56,7 +70,7 @@ enum Command {
 /// Where the bundle is, and the tools that it decides about.
 #[derive(Debug, Args)]
 struct Place {
-    /// Folder of the bundle: `.rego` files, and `data/*.yaml`.
+    /// Folder of the bundle: `.rego` files, and `data/*.yaml`; or an archive in OPA's format.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Catalog whose tools the bundle decides about [default: DIR/cases/tools.yaml].
@@ -87,6 +101,9 @@ pub enum PolicyFault {
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A running gateway says no, or does not answer.
+    #[error("{}", print::plain(&.0.to_string()))]
+    Remote(#[from] Stop),
     /// Nothing can be written, or no child can be started.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -99,6 +116,7 @@ impl PolicyFault {
         match self {
             Self::Faults(_) | Self::Failed(..) | Self::No(_) => 1,
             Self::File { .. } | Self::Usage(_) => 2,
+            Self::Remote(stop) => stop.code(),
             Self::Io(_) => 3,
         }
     }
@@ -112,6 +130,10 @@ pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), Polic
         Command::Eval(eval) => eval::run(eval, out),
         Command::Replay(replay) => replay::run(replay, exe, out),
         Command::Diff(diff) => diff::run(diff, out),
+        Command::Explain(explain) => explain::run(explain, out),
+        Command::Status(status) => status::run(status, out),
+        Command::Activate(activate) => activate::run(activate, out),
+        Command::Rollback(rollback) => rollback::run(rollback, out),
         Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
     }
 }
@@ -134,7 +156,7 @@ fn compile(place: &Place, out: &mut dyn Write) -> Result<(Bundle, Pdp, BTreeMap<
 }
 
 fn tools(place: &Place) -> Result<BTreeMap<String, ToolFacts>, PolicyFault> {
-    if let Err(cause) = std::fs::read_dir(&place.dir) {
+    if let Err(cause) = std::fs::metadata(&place.dir) {
         // WHY: not a fault of a bundle, for there is none.
         return Err(PolicyFault::File { path: place.dir.display().to_string(), message: cause.to_string() });
     }

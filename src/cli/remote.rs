@@ -3,7 +3,7 @@
 //! Promises: a token comes from a file or the environment, never from the command line, where others
 //! could read it; it goes to the address that was named and to no other; a no is told with its code
 //! and what to do next. Exit codes: 1 the answer is no, 2 wrong usage, 3 not reachable.
-//! Called by `approvals` and `writes`.
+//! Called by `approvals`, `writes` and `policy`.
 
 use std::io;
 use std::io::Write;
@@ -79,17 +79,25 @@ impl Stop {
         Self::No { code: code.to_owned(), message: message.into(), next: next.into() }
     }
 
-    /// Says it, and gives its exit code.
+    /// Its exit code.
     #[must_use]
-    pub fn told(&self) -> ExitCode {
-        let code = match self {
+    pub fn code(&self) -> u8 {
+        match self {
             // Whoever reads the output has seen enough.
-            Self::Out(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return ExitCode::from(super::DONE),
+            Self::Out(cause) if cause.kind() == io::ErrorKind::BrokenPipe => super::DONE,
             Self::No { .. } => super::NO,
             Self::Usage(_) | Self::Out(_) => super::USAGE,
             Self::Unreachable(_) => super::UNREACHABLE,
-        };
-        print::failed(&print::plain(&self.to_string()));
+        }
+    }
+
+    /// Says it, and gives its exit code.
+    #[must_use]
+    pub fn told(&self) -> ExitCode {
+        let code = self.code();
+        if code != super::DONE {
+            print::failed(&print::plain(&self.to_string()));
+        }
         ExitCode::from(code)
     }
 }
@@ -201,7 +209,7 @@ fn refusal(status: u16, error: &Value) -> Stop {
 }
 
 /// JSON as the gateway gave it, with everything hidden in it escaped.
-pub fn json_out(answer: &Value, out: &mut impl Write) -> Result<(), Stop> {
+pub fn json_out(answer: &Value, out: &mut (impl Write + ?Sized)) -> Result<(), Stop> {
     writeln!(out, "{}", print::plain_json(&answer.to_string()))?;
     Ok(())
 }

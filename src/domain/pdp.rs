@@ -15,6 +15,7 @@ pub mod suite;
 pub mod cases;
 pub mod conformance;
 pub mod outline;
+pub mod explain;
 mod ast;
 mod lint;
 mod probe;

@@ -18,6 +18,7 @@ use super::asked::Reply;
 use super::asked::fresh_id;
 use super::recall::Recalled;
 use super::rules::Rules;
+use super::shadow::About;
 use crate::domain::approval::Ticket;
 use crate::domain::audit::record::Decided;
 use crate::domain::catalog::Answerer;
@@ -56,9 +57,10 @@ pub(super) struct Standing {
 const MCP_DISABLED: &str = "mcp_disabled";
 
 impl Pep {
-    /// The rules in force; without any, nothing is decided.
-    pub(super) fn rules_in_force(&self) -> Result<Arc<Rules>, Refusal> {
-        self.rules.current().ok_or_else(|| Refusal::of(Code::PolicyUnavailable).detail("no rules have been loaded"))
+    /// The rules that decide about a caller; without any, nothing is decided.
+    pub(super) fn rules_for(&self, tenant: &Tenant, caller: &Principal) -> Result<Arc<Rules>, Refusal> {
+        let rules = self.rules.for_call(tenant.as_str(), &caller.issuer, &caller.user);
+        rules.ok_or_else(|| Refusal::of(Code::PolicyUnavailable).detail("no rules have been loaded"))
     }
 
     /// `tools/list`: what the caller may see, by one evaluation of the policy that judges calls.
@@ -201,7 +203,7 @@ impl Pep {
             return Ok(true);
         }
         asked.record.called_unknown(&call.name);
-        self.note_ruling(&standing.rules, asked, &input, &ruling);
+        self.note_ruling(&standing.rules, asked, &input, &ruling, About::Unseen);
         self.no_answer(&ruling).map_or(Ok(false), Err)
     }
 
@@ -247,7 +249,7 @@ impl Pep {
         let started = Instant::now();
         let ruling = rules.pdp.decide(input);
         asked.took(&self.metrics, Stage::Decide, started);
-        self.note_ruling(rules, asked, input, &ruling);
+        self.note_ruling(rules, asked, input, &ruling, About::phase(input.phase));
         ruling
     }
 
@@ -262,8 +264,8 @@ impl Pep {
         ruling
     }
 
-    /// Writes a ruling into the record.
-    fn note_ruling(&self, rules: &Rules, asked: &mut Asked, input: &Input, ruling: &Ruling) {
+    /// Writes a ruling into the record, and tells those who ask other rules about it.
+    fn note_ruling(&self, rules: &Rules, asked: &mut Asked, input: &Input, ruling: &Ruling, about: About) {
         let id = fresh_id(asked.now_ms, self.clock.random());
         let decided = Decided {
             id: &id,
@@ -280,6 +282,7 @@ impl Pep {
         };
         let sensitive = |tool: &str| rules.catalog.tool(tool).map(|tool| tool.sensitive.clone());
         asked.record.decided(&decided, sensitive);
+        self.tell_aside(asked, &id, about, input, ruling);
         // WHY: the decision that an answer names is the one about the call, not those around it.
         if input.phase == Phase::Call || !asked.audit_meta.contains_key("decisionId") {
             asked.tell("decisionId", id);

@@ -1,4 +1,4 @@
-//! What people do with approvals and writes, and what they may read of them.
+//! What people do with approvals, writes and policy, and what they may read of them.
 //!
 //! receive → authenticate → resolve tenant → see → record → change → record → answer
 //!
@@ -13,6 +13,7 @@ mod carried;
 mod declined;
 mod journal;
 mod page;
+mod policy;
 mod view;
 mod writes;
 
@@ -30,6 +31,8 @@ pub use declined::Declined;
 pub use declined::Kind;
 pub use journal::RecordQuery;
 pub use page::Place;
+pub use policy::Back;
+pub use policy::Policy;
 pub use writes::Said;
 pub use writes::WriteQuery;
 
@@ -52,6 +55,7 @@ use crate::domain::identity;
 use crate::domain::identity::AuthMethod;
 use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
+use crate::domain::identity::fault::AuthFault;
 use crate::domain::refusal::No;
 use crate::metrics::Metrics;
 
@@ -74,6 +78,8 @@ pub struct Desk {
     pub clock: Arc<dyn Clock>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Policy, and who may see and change it.
+    pub policy: Policy,
     /// Plain settings.
     pub settings: Settings,
     /// How often refusals of strangers are recorded.
@@ -193,12 +199,18 @@ impl Desk {
         outcome.err().unwrap_or(no)
     }
 
-    async fn authenticate(&self, visit: &Visit, now_ms: i64) -> Result<Arc<Principal>, Declined> {
+    /// Whether somebody who is known comes. Notes and counts nothing: what they came for will.
+    pub async fn recognises(&self, visit: &Visit) -> bool {
+        self.identified(visit, self.clock.now_ms()).await.is_ok()
+    }
+
+    async fn identified(&self, visit: &Visit, now_ms: i64) -> Result<Arc<Principal>, AuthFault> {
         let headers: Vec<&str> = visit.authorization.iter().map(String::as_str).collect();
-        let found = match identity::token::credentials(&headers) {
-            Ok(bearer) => self.keys.principal(bearer, now_ms.div_euclid(1000)).await,
-            Err(fault) => Err(fault),
-        };
+        self.keys.principal(identity::token::credentials(&headers)?, now_ms.div_euclid(1000)).await
+    }
+
+    async fn authenticate(&self, visit: &Visit, now_ms: i64) -> Result<Arc<Principal>, Declined> {
+        let found = self.identified(visit, now_ms).await;
         found.map_err(|fault| {
             self.metrics.credentials_refused.with_label_values(&[fault.cause()]).inc();
             if fault.is_ours() {

@@ -130,7 +130,8 @@ impl Pep {
         asked.record.caller(principal, Some(&tenant));
         asked.tell("tenant", tenant.as_str());
         asked.took(&self.metrics, Stage::ResolveTenant, started);
-        Ok(Standing { principal: Arc::clone(principal), tenant, rules: self.rules_in_force()? })
+        let rules = self.rules_for(&tenant, principal)?;
+        Ok(Standing { principal: Arc::clone(principal), tenant, rules })
     }
 }
 

@@ -27,6 +27,7 @@ use super::ports::Action;
 use super::ports::BackendAnswer;
 use super::ports::LedgerFault;
 use super::ports::Outbound;
+use super::rules::Rules;
 use crate::domain::audit::record::Answered;
 use crate::domain::audit::record::Execution as Became;
 use crate::domain::audit::record::Opened;
@@ -141,13 +142,19 @@ impl Pep {
 
     /// Today's leave for the write as it was asked for then.
     fn permit_again(&self, write: &Execution) -> Result<(Permit<Action>, Arc<Tool>), String> {
-        let rules = self.rules.current().ok_or("no rules are in force")?;
+        let rules = self.rules_of(write).ok_or("no rules are in force")?;
         let tool = rules.catalog.tool(&write.plan.tool).ok_or("its tool is no longer in the catalog")?;
         let tenant = Tenant::of_ledger(&write.plan.tenant).ok_or("its tenant is no tenant")?;
         let action = Action { tenant, tool: Arc::clone(tool), arguments: write.plan.arguments.clone(), dry_run: false };
         let ruling = rules.pdp.decide(&write.plan.input);
         let permit = ruling.into_permit(action).map_err(|_| "policy no longer allows it; people must settle it")?;
         Ok((permit, Arc::clone(tool)))
+    }
+
+    /// The rules that decide about whoever made the write.
+    fn rules_of(&self, write: &Execution) -> Option<Arc<Rules>> {
+        let plan = &write.plan;
+        self.rules.for_call(&plan.tenant, &plan.issuer, &plan.user)
     }
 
     /// How much longer a copy of the write may be on its way.
@@ -322,7 +329,7 @@ impl Pep {
         if let Some(id) = &plan.approval_id {
             record.approved_by(id);
         }
-        let rules = self.rules.current();
+        let rules = self.rules_of(write);
         match rules.as_ref().and_then(|rules| rules.catalog.tool(&plan.tool)) {
             Some(tool) => record.called(tool, None, &plan.arguments),
             None => record.called_unknown(&plan.tool),

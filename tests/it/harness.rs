@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     pub(crate) catalog: Vec<(&'static str, &'static str)>,
     /// File of the policies, text in it that is replaced, and by what.
     pub(crate) policies: Vec<(&'static str, &'static str, &'static str)>,
+    /// Members added to the settings' `policy`, each after a comma.
+    pub(crate) policy: &'static str,
     /// Members added to the settings' `audit`, each after a comma.
     pub(crate) audit: &'static str,
     /// Where the backend is, if not where the sandbox is.
@@ -319,7 +321,7 @@ issuers:
     tenants: [org_gcn]
     keys: {{file: issuers/services/{jwks}}}
 catalog: catalog.yaml
-policy: {{dir: policies, reload_every: 50ms}}
+policy: {{dir: policies, store: store, reload_every: 50ms{}}}
 backends:
   - name: loopiq
     url: {backend}
@@ -331,7 +333,7 @@ approvals:
 keys: {{dir: keys}}
 log: {{filter: warn}}
 {}",
-        setup.audit, setup.settings
+        setup.policy, setup.audit, setup.settings
     )
 }
 

@@ -27,5 +27,6 @@ mod signed;
 mod examples;
 mod audit;
 mod reload;
+mod rollout;
 mod stream;
 mod wire;

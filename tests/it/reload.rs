@@ -1,15 +1,22 @@
 //! Rules change while calls run: whole or not at all, and never for the worse.
 
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use loopgate::adapters::reload::Watcher;
+use loopgate::adapters::reload::steward::Steward;
+use loopgate::adapters::reload::steward::Tools;
+use loopgate::adapters::reload::steward::Ways;
+use loopgate::adapters::store::Store;
 use loopgate::domain::audit::AuditRef;
 use loopgate::domain::audit::JournalFault;
 use loopgate::domain::audit::record::Record;
+use loopgate::domain::rollout::gate::Demands;
+use loopgate::domain::rollout::gate::GateFault;
 use loopgate::metrics::Metrics;
 use loopgate::pep::ports;
 use loopgate::pep::rules::RulesCell;
@@ -186,20 +193,41 @@ impl ports::Journal for Editing {
     }
 }
 
+/// What keeps policy in force, over a store of its own.
+fn steward(
+    cell: &Arc<RulesCell>,
+    store: &Path,
+    journal: Arc<dyn ports::Journal>,
+    clock: Arc<dyn ports::Clock>,
+) -> Arc<Steward> {
+    let tools = Tools {
+        cell: Arc::clone(cell),
+        store: Arc::new(Store::open(store).unwrap()),
+        journal,
+        clock,
+        metrics: Arc::new(Metrics::new()),
+        tallies: Arc::default(),
+        checker: env!("CARGO_BIN_EXE_loopgate").into(),
+    };
+    let ways = Ways {
+        gated: false,
+        demands: Demands { decisions: 1, age_ms: 1_000 },
+        examine: Arc::new(|_| Err(GateFault::Missing)),
+        shadow_waiting: false,
+        window_ms: 1_000,
+    };
+    Arc::new(Steward::new(tools, ways))
+}
+
 /// The files used to be looked at for the first time only after they had been loaded, so that an
 /// edit in between was never noticed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_made_while_the_gateway_starts_is_not_missed() {
     let site = Site::make(&Setup::default()).await;
     let cell = Arc::new(RulesCell::default());
-    let watcher = Watcher {
-        sources: site.sources(),
-        cell: Arc::clone(&cell),
-        every: Duration::from_millis(10),
-        metrics: Arc::new(Metrics::new()),
-        journal: Arc::new(Editing { file: site.dir.path().join(TENANTS), records: Failing::with_room(10) }),
-        clock: Arc::new(Now),
-    };
+    let journal = Editing { file: site.dir.path().join(TENANTS), records: Failing::with_room(10) };
+    let steward = steward(&cell, &site.dir.path().join("store"), Arc::new(journal), Arc::new(Now));
+    let mut watcher = Watcher::new(site.sources(), None, steward, Duration::from_millis(10));
     let seen = watcher.first().await;
     let first = cell.current().unwrap().revision();
     let (stop, stopped) = watch::channel(false);

@@ -4,6 +4,7 @@
 //! without people and once with them; the policy asks two people for high impact.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::LazyLock;
 
 use loopgate::domain::catalog::Catalog;
@@ -187,5 +188,5 @@ static REVISIONS: LazyLock<[Pdp; 2]> = LazyLock::new(|| {
 pub(crate) fn rules(revision: usize, loaded_ms: i64) -> Rules {
     let catalog = catalog();
     let facts: BTreeMap<_, _> = ToolFacts::of(&catalog);
-    Rules { catalog, facts, pdp: REVISIONS[revision % 2].clone(), loaded_ms }
+    Rules { catalog: Arc::new(catalog), facts, pdp: REVISIONS[revision % 2].clone(), loaded_ms }
 }

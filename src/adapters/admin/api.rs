@@ -1,4 +1,4 @@
-//! `/api/v1`: approvals, writes and the journal for people and their programs, in JSON.
+//! `/api/v1`: approvals, writes, policy and the journal for people and their programs, in JSON.
 //!
 //! Promises: translates between HTTP and `pep::desk`, and holds no rule of its own; every answer is
 //! JSON, every no has a code, what failed and what to do next; a body is bounded, strict JSON and of
@@ -45,6 +45,8 @@ pub const DOCUMENT: &str = include_str!("api/openapi.json");
 
 /// Bytes of a body; the longest one holds four thousand characters of evidence.
 const BODY_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a body that carries a replay report; read only for somebody who is known.
+const REPORT_BYTES_MAX: usize = 8 << 20;
 /// Seconds after which it is worth asking again.
 const RETRY_AFTER: &str = "5";
 
@@ -71,6 +73,9 @@ enum Operation {
     Resolve,
     ListRecords,
     ShowRecords,
+    ShowPolicy,
+    ActivatePolicy,
+    RollBackPolicy,
     Document,
 }
 
@@ -88,13 +93,16 @@ impl Operation {
             Self::Resolve => "writes.resolve",
             Self::ListRecords => "audit.list",
             Self::ShowRecords => "audit.show",
+            Self::ShowPolicy => "policy.show",
+            Self::ActivatePolicy => "policy.activate",
+            Self::RollBackPolicy => "policy.rollback",
             Self::Document => "openapi",
         }
     }
 }
 
 /// Every route: its method, its path and what it does. An audit reference has slashes in it.
-const ROUTES: [(MethodFilter, &str, Operation); 11] = [
+const ROUTES: [(MethodFilter, &str, Operation); 14] = [
     (MethodFilter::GET, "/api/v1/approvals", Operation::ListApprovals),
     (MethodFilter::GET, "/api/v1/approvals/{id}", Operation::ShowApproval),
     (MethodFilter::POST, "/api/v1/approvals/{id}/approve", Operation::Vote(Verdict::Approve)),
@@ -105,6 +113,9 @@ const ROUTES: [(MethodFilter, &str, Operation); 11] = [
     (MethodFilter::POST, "/api/v1/writes/{id}/resolve", Operation::Resolve),
     (MethodFilter::GET, "/api/v1/audit", Operation::ListRecords),
     (MethodFilter::GET, "/api/v1/audit/{*id}", Operation::ShowRecords),
+    (MethodFilter::GET, "/api/v1/policy", Operation::ShowPolicy),
+    (MethodFilter::POST, "/api/v1/policy/activate", Operation::ActivatePolicy),
+    (MethodFilter::POST, "/api/v1/policy/rollback", Operation::RollBackPolicy),
     (MethodFilter::GET, "/api/v1/openapi.json", Operation::Document),
 ];
 
@@ -150,7 +161,10 @@ impl Api {
             return with_headers(([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response());
         }
         let visit = visit(&head.headers, peer);
-        let outcome = match asked(operation, head, body).await {
+        // WHY: what strangers may make the gateway hold in memory is small.
+        let large = operation == Operation::ActivatePolicy && self.desk.recognises(&visit).await;
+        let bytes_max = if large { REPORT_BYTES_MAX } else { BODY_BYTES_MAX };
+        let outcome = match asked(operation, head, body, bytes_max).await {
             Ok(ask) => self.done(operation, id, &visit, ask).await,
             Err(no) => Err(self.desk.misread(&visit, operation.name(), no).await),
         };
@@ -169,6 +183,9 @@ impl Api {
             (Operation::ListWrites, Ask::Writes(query)) => desk.list_writes(visit, query).await,
             (Operation::Resolve, Ask::Said(said)) => desk.resolve(visit, id, said).await,
             (Operation::ListRecords, Ask::Records(query)) => desk.list_records(visit, query).await,
+            (Operation::ActivatePolicy, Ask::Activation(order)) => desk.activate_policy(visit, order).await,
+            (Operation::RollBackPolicy, Ask::Back(back)) => desk.roll_back_policy(visit, back).await,
+            (Operation::ShowPolicy, _) => desk.show_policy(visit).await,
             (Operation::ShowRecords, _) => desk.show_records(visit, id).await,
             (Operation::ShowWrite, _) => desk.show_write(visit, id).await,
             // INVARIANT: `asked` reads for each operation what it takes; what is left is one approval.
@@ -212,20 +229,31 @@ impl Api {
 }
 
 /// What is asked for, read strictly.
-async fn asked(operation: Operation, head: &Parts, body: Body) -> Result<Ask, Declined> {
+async fn asked(operation: Operation, head: &Parts, body: Body, bytes_max: usize) -> Result<Ask, Declined> {
     let query = head.uri.query().unwrap_or_default();
     match operation {
         Operation::ListApprovals => ask::approvals(query),
         Operation::ListWrites => ask::writes(query),
         Operation::ListRecords => ask::records(query),
-        Operation::ShowApproval | Operation::ShowWrite | Operation::ShowRecords | Operation::Document => {
-            ask::nothing(query)
-        }
-        Operation::Vote(_) | Operation::Revoke | Operation::Resolve => {
+        Operation::ShowApproval
+        | Operation::ShowWrite
+        | Operation::ShowRecords
+        | Operation::ShowPolicy
+        | Operation::Document => ask::nothing(query),
+        Operation::Vote(_)
+        | Operation::Revoke
+        | Operation::Resolve
+        | Operation::ActivatePolicy
+        | Operation::RollBackPolicy => {
             ask::nothing(query)?;
             ask::content_type(&head.headers)?;
-            let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| ask::too_large(BODY_BYTES_MAX))?;
-            if operation == Operation::Resolve { ask::said(&bytes) } else { ask::cast(&bytes) }
+            let bytes = axum::body::to_bytes(body, bytes_max).await.map_err(|_| ask::too_large(bytes_max))?;
+            match operation {
+                Operation::Resolve => ask::said(&bytes),
+                Operation::ActivatePolicy => ask::activation(&bytes, bytes_max),
+                Operation::RollBackPolicy => ask::back(&bytes),
+                _ => ask::cast(&bytes),
+            }
         }
     }
 }

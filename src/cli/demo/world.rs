@@ -134,7 +134,9 @@ pub(super) fn unpack(dir: &Path) -> Result<(), String> {
 }
 
 /// The settings of the demo, short enough to read.
-pub(super) fn settings(mcp: SocketAddr, admin: SocketAddr, backend: SocketAddr) -> String {
+pub(super) fn settings(mcp: SocketAddr, admin: SocketAddr, backend: SocketAddr, gated: bool) -> String {
+    // WHY so few: whoever tries the demo has made some calls and not some thousands.
+    let gate = if gated { ", activation: gated, gate: {decisions: 100}, canary: {least: 20}" } else { "" };
     format!(
         "# Settings of the demo, written anew at each of its starts: copy the file to change it.
 # config/gateway.yaml of the project explains every option.
@@ -153,7 +155,9 @@ issuers:
     tenants: [org_gcn]
     keys: {{file: issuers/services/{jwks}}}
 catalog: catalog.yaml
-policy: {{dir: policies}}
+policy: {{dir: policies, store: store{gate}}}
+# tess may see, activate and roll back policy.
+operators: {{policy: {{tenants: [org_gcn], roles: [tenant_admin]}}}}
 backends:
   - name: loopiq
     url: http://{backend}

@@ -12,7 +12,7 @@ mod run;
 mod sign;
 mod source;
 mod when;
-mod words;
+pub(super) mod words;
 
 use std::fs::File;
 use std::io::BufWriter;

@@ -3,7 +3,9 @@
 //! Promises: each reference is reported once, as a whole chain (`data.tenants[input.x].name`), with
 //! its static parts named; a name counts as local only where the rule declares it. Only looks.
 //! Called by `pdp::lint` and its children. The types of regorus' syntax tree are marked unstable
-//! there; the version is pinned, and this file is the one place that matches on their shapes.
+//! there; the version is pinned, and this room is the one place that matches on their shapes.
+
+pub(super) mod dissect;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -281,6 +283,13 @@ fn bind<'a>(frame: &mut Frame<'a>, pattern: &Expr, whole: Binding<'a>) {
         }
         _ => {}
     }
+}
+
+/// Variables of a pattern, such as `[a, {"b": c}]`.
+fn names_in(pattern: &Expr) -> Vec<String> {
+    let mut frame = Frame::new();
+    bind(&mut frame, pattern, Binding::Free);
+    frame.into_keys().collect()
 }
 
 /// Names that a query declares for itself.

@@ -131,6 +131,12 @@ impl Bundle {
         self.schema.as_deref()
     }
 
+    /// The same policies with other data, for trying what a change of the data would do.
+    pub(super) fn with_data(&self, data: Value) -> Result<Self, canonical::NotCanonical> {
+        let data_digest = canonical::digest_value(&data)?;
+        Ok(Self { data, data_digest, ..self.clone() })
+    }
+
     /// SHA-256 (hex) over the policy files.
     #[must_use]
     pub fn digest(&self) -> &str {

@@ -83,8 +83,15 @@ impl Pdp {
         Ok(pdp)
     }
 
+    /// Lints and compiles a bundle that has decided before, to make its decisions again.
+    ///
+    /// Not tried anew: it may rest on tools that are gone by now, and what it decided, it decided.
+    pub fn recorded(bundle: &Bundle) -> Result<Self, Vec<BundleFault>> {
+        Self::load(bundle)
+    }
+
     /// Lints and compiles without the self-test.
-    fn load(bundle: &Bundle) -> Result<Self, Vec<BundleFault>> {
+    pub(super) fn load(bundle: &Bundle) -> Result<Self, Vec<BundleFault>> {
         lint::dangers(bundle.files())?;
         let mut engine = regorus::Engine::new();
         lint::parse(&mut engine, bundle.files())?;

@@ -11,7 +11,7 @@ pub(super) mod builtins;
 mod calls;
 mod callers;
 mod forms;
-mod graph;
+pub(super) mod graph;
 mod names;
 mod packages;
 mod parse;

@@ -111,11 +111,23 @@ pub fn verify(text: &str, trusted: &[PublicKey]) -> Result<Report, EnvelopeFault
         );
         return Err(EnvelopeFault::Untrusted(hint));
     }
-    let version: Versioned = serde_json::from_slice(&body).map_err(|cause| unreadable(cause.to_string()))?;
+    read(&body)
+}
+
+/// The report, whoever signed it: to be shown, and to be believed by nobody.
+pub fn peek(text: &str) -> Result<Report, EnvelopeFault> {
+    let unreadable = |cause: String| EnvelopeFault::Unreadable(cause);
+    let envelope: Envelope = serde_json::from_str(text).map_err(|cause| unreadable(cause.to_string()))?;
+    read(&STANDARD.decode(&envelope.payload).map_err(|cause| unreadable(cause.to_string()))?)
+}
+
+fn read(body: &[u8]) -> Result<Report, EnvelopeFault> {
+    let unreadable = |cause: serde_json::Error| EnvelopeFault::Unreadable(cause.to_string());
+    let version: Versioned = serde_json::from_slice(body).map_err(unreadable)?;
     if version.replay.schema != u64::from(SCHEMA) {
         return Err(EnvelopeFault::OtherVersion(version.replay.schema));
     }
-    serde_json::from_slice(&body).map_err(|cause| unreadable(cause.to_string()))
+    serde_json::from_slice(body).map_err(unreadable)
 }
 
 /// DSSE's pre-authentication encoding: kind and body, each behind its length.

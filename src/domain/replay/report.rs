@@ -30,13 +30,13 @@ pub struct Digests {
     pub data: String,
 }
 
-/// A policy that made some of the recorded decisions.
+/// A policy under which recorded decisions were made again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
     /// What it is made of.
     pub policy: Digests,
-    /// How many decisions with an input it made.
+    /// How many came out as it had made them.
     pub decisions: u64,
 }
 
@@ -156,7 +156,7 @@ pub struct Body {
     pub loopgate: String,
     /// The policy that was tried.
     pub candidate: Digests,
-    /// The policies that had decided.
+    /// The policies that had made the decisions that were made again.
     pub recorded: Vec<Baseline>,
     /// Which requests.
     pub window: Window,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::domain::audit::chain::Hash;
 use crate::domain::pdp::Phase;
 use crate::domain::replay::change::{Change, Class, Counts};
-use crate::domain::replay::recorded::About;
+use crate::domain::replay::recorded::{About, Recorded};
 use crate::domain::replay::{Judged, Skip};
 
 /// Samples of one class.
@@ -85,7 +85,7 @@ pub struct Tally {
     pub(super) tools: Table,
     pub(super) users: Table,
     pub(super) phases: Table,
-    /// Decisions of each (bundle, data).
+    /// Decisions made again of each (bundle, data).
     pub(super) baselines: BTreeMap<(String, String), u64>,
     pub(super) coverage: BTreeMap<String, Coverage>,
     /// Decisions whose input was met, used or not.
@@ -128,20 +128,18 @@ impl Tally {
         self.met.insert(id_of(&about.decision));
     }
 
-    /// A decision was of this policy.
-    pub fn decided_by(&mut self, bundle: &str, data: &str) {
-        *self.baselines.entry((bundle.to_owned(), data.to_owned())).or_default() += 1;
-    }
-
     /// What became of a decision that came with its input.
-    pub fn judged(&mut self, about: &About, says_what_is_seen: bool, judged: Judged) {
+    pub fn judged(&mut self, recorded: &Recorded, judged: Judged) {
+        let about = &recorded.about;
         match judged {
             Judged::Skipped { skip, why } => return self.skipped(skip, about.clone(), why),
             Judged::Same => {}
             Judged::Changed(change) => self.changed(*change),
         }
         self.replayed += 1;
-        self.without_visible += u64::from(!says_what_is_seen);
+        self.without_visible += u64::from(!recorded.says_what_is_seen());
+        let policy = (recorded.bundle_digest.clone(), recorded.data_digest.clone());
+        *self.baselines.entry(policy).or_default() += 1;
         for (table, names) in self.tables(about) {
             for name in names {
                 table.entry(name).or_default().replayed += 1;

@@ -313,6 +313,19 @@ fn a_dropped_value_matters_only_where_one_of_the_policies_may_read_it() {
 }
 
 #[test]
+fn a_name_that_was_dropped_or_cut_may_be_any_name() {
+    let own = pdp(RULES, DATA);
+    let reads = pdp(&RULES.replace("not input.arguments.title", "not input.arguments.deep.title"), DATA);
+    for name in ["s3cret-of-this-request".to_owned(), "n".repeat(70)] {
+        let arguments = json!({"title": "t", "deep": {"title": "t", name: {"token": "x"}}});
+        let recorded = whole(&lines_of("d", &own, &input("org_a", "write", &arguments))[0]);
+        assert!(!recorded.dropped.is_empty());
+        assert_eq!(skip(&judge(&recorded, &own, &reads)), Skip::FieldDropped, "{:?}", recorded.dropped);
+        assert_eq!(judge(&recorded, &own, &own), Judged::Same);
+    }
+}
+
+#[test]
 fn a_list_of_dropped_places_that_is_cut_short_is_made_whole_by_looking() {
     let own = pdp(RULES, DATA);
     let many: Vec<Value> = (0..100).map(|n| json!({"token": format!("t{n}")})).collect();
@@ -349,12 +362,11 @@ fn report(lines: &[Vec<u8>], own: Option<&Pdp>, candidate: &Pdp, at_once: usize)
                     }
                     Found::Whole(recorded) => {
                         tally.met(&recorded.about);
-                        tally.decided_by(&recorded.bundle_digest, &recorded.data_digest);
                         let judged = own.map_or_else(
                             || Judged::Skipped { skip: Skip::BundleUnknown, why: String::new() },
                             |own| judge(&recorded, own, candidate),
                         );
-                        tally.judged(&recorded.about, recorded.says_what_is_seen(), judged);
+                        tally.judged(&recorded, judged);
                     }
                 }
             }
@@ -440,6 +452,8 @@ fn what_cannot_be_replayed_is_counted_under_its_reason_and_only_some_reasons_are
     assert_eq!((whole.unexplained(), whole.decisions_replayed(), whole.replay.decisions.recorded), (2, 1, 4));
     let (unknown, _) = report(&good, None, &own, 2);
     assert_eq!((unknown.unexplained(), unknown.proven()), (1, false), "nothing was made again, so nothing is proven");
+    let policy = Digests { bundle: own.bundle_digest().to_owned(), data: own.data_digest().to_owned() };
+    assert!(whole.replays(&policy) && !unknown.replays(&policy), "only what was made again counts for a policy");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::Carried;
 use super::Desk;
+use super::Policy;
 use super::Settings;
 use super::Visit;
 use crate::domain::approval::Ballot;
@@ -21,7 +22,7 @@ use crate::domain::approval::Ground;
 use crate::domain::approval::Person;
 use crate::domain::approval::PreviewBy;
 use crate::domain::approval::Requirement;
-use crate::domain::approval::State;
+use crate::domain::approval::State as TicketState;
 use crate::domain::approval::Subject;
 use crate::domain::approval::Ticket;
 use crate::domain::approval::VoteFault;
@@ -29,6 +30,7 @@ use crate::domain::audit::AuditRef;
 use crate::domain::audit::JournalFault;
 use crate::domain::audit::chain::Chain;
 use crate::domain::audit::record::Record;
+use crate::domain::audit::record::Stage;
 use crate::domain::idempotency;
 use crate::domain::idempotency::Claimed;
 use crate::domain::idempotency::Execution;
@@ -45,6 +47,17 @@ use crate::domain::identity::Principal;
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::identity::forge;
 use crate::domain::refusal::Reason;
+use crate::domain::rollout::BundleId;
+use crate::domain::rollout::By;
+use crate::domain::rollout::Canary;
+use crate::domain::rollout::Candidate;
+use crate::domain::rollout::How;
+use crate::domain::rollout::Origin;
+use crate::domain::rollout::State;
+use crate::domain::rollout::Term;
+use crate::domain::rollout::canary::Counts;
+use crate::domain::rollout::canary::Judgement;
+use crate::domain::rollout::gate::GateFault;
 use crate::metrics::Metrics;
 use crate::pep::ports::Approvals;
 use crate::pep::ports::Claim;
@@ -60,6 +73,10 @@ use crate::pep::ports::RecordsFault;
 use crate::pep::ports::TicketFilter;
 use crate::pep::ports::WriteFilter;
 use crate::pep::refused::Refused;
+use crate::pep::rollout::Order;
+use crate::pep::rollout::Rollout;
+use crate::pep::rollout::RolloutFault;
+use crate::pep::rollout::Standing;
 
 pub(crate) const ISSUER: &str = "https://people";
 
@@ -70,6 +87,8 @@ pub(crate) struct World {
     pub(crate) writes: Mutex<BTreeMap<String, Execution>>,
     /// What was recorded, oldest first.
     pub(crate) records: Mutex<Vec<Value>>,
+    /// What is in force.
+    pub(crate) policy: Mutex<State>,
     now_ms: AtomicI64,
     /// How many more records the journal takes.
     journal_takes: Mutex<Option<u64>>,
@@ -98,6 +117,11 @@ impl World {
                 settle: vec!["tenant_admin".to_owned()],
                 link: "http://desk/approvals".to_owned(),
                 scopes: Vec::new(),
+            },
+            policy: Policy {
+                rollout: Arc::clone(self) as Arc<dyn Rollout>,
+                tenants: vec!["org_gcn".to_owned()],
+                roles: vec!["policy_admin".to_owned()],
             },
             refused: Refused::new(),
             carried: Carried::default(),
@@ -151,7 +175,7 @@ impl World {
             asked_ms: now_ms,
             request_id: "req-0".to_owned(),
             trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
-            state: State::Pending,
+            state: TicketState::Pending,
             ended: None,
             ballots: Vec::new(),
             execute_by_ms: None,
@@ -447,5 +471,72 @@ impl Ledger for World {
 
     async fn probe(&self) -> Result<(), LedgerFault> {
         self.up().map(|_| ())
+    }
+}
+
+/// A bundle by the first letter of its revision.
+pub(crate) fn bundle(letter: &str) -> BundleId {
+    BundleId::new(&letter.repeat(64), &"d".repeat(64))
+}
+
+fn term(letter: &str, how: How) -> Term {
+    Term { id: bundle(letter), since_ms: 1, how, by: None, reason: String::new(), report: None }
+}
+
+impl World {
+    /// `a` was in force, `b` is, and `c` waits.
+    pub(crate) fn with_policies(&self) {
+        let mut state = State::default().activated(term("a", How::First)).activated(term("b", How::Automatic));
+        state.waiting = Some(Candidate { id: bundle("c"), since_ms: 2, from: Origin::Folder });
+        *self.policy.lock().unwrap() = state;
+    }
+}
+
+#[async_trait]
+impl Rollout for World {
+    fn standing(&self) -> Standing {
+        let state = self.policy.lock().unwrap().clone();
+        let canary = state.canary.as_ref().map(|_| Counts::default());
+        let shadow = state.waiting.as_ref().map(|waiting| (waiting.id.clone(), vec![("same", 7)]));
+        let in_force = Some(("e".repeat(64), "rvm"));
+        Standing { state: Arc::new(state), gated: true, canary, shadow, in_force, faults: Vec::new() }
+    }
+
+    async fn activate(&self, order: Order, by: By, mut record: Record) -> Result<(), RolloutFault> {
+        let state = self.policy.lock().unwrap().clone();
+        let id = state.candidate(&order.revision)?;
+        let report = order.digest.clone();
+        if report.is_none() {
+            return Err(GateFault::Missing.into());
+        }
+        let next = if let Some(share) = order.canary {
+            state.canary_started(Canary { id, share, since_ms: 3, by, reason: order.reason, report })?
+        } else {
+            let how = How::Person;
+            state.activated(Term { id, since_ms: 3, how, by: Some(by), reason: order.reason, report })
+        };
+        self.append(record.stage(Stage::Policy("activated"), 3)).await?;
+        *self.policy.lock().unwrap() = next;
+        Ok(())
+    }
+
+    async fn roll_back(
+        &self,
+        to: Option<String>,
+        reason: String,
+        by: By,
+        mut record: Record,
+    ) -> Result<(), RolloutFault> {
+        let state = self.policy.lock().unwrap().clone();
+        let id = state.before(to.as_deref())?;
+        let how = How::RolledBack;
+        let next = state.rolled_back(Term { id, since_ms: 4, how, by: Some(by), reason, report: None });
+        self.append(record.stage(Stage::Policy("rolled_back"), 4)).await?;
+        *self.policy.lock().unwrap() = next;
+        Ok(())
+    }
+
+    async fn canary_judged(&self, _: &BundleId, _: Judgement, _: Counts) -> Result<(), RolloutFault> {
+        Ok(())
     }
 }

@@ -4,11 +4,13 @@ use serde_json::Value;
 
 use super::memory::ISSUER;
 use super::memory::World;
+use super::memory::bundle;
 use super::memory::visit;
 use super::*;
 use crate::domain::approval::State;
 use crate::domain::approval::Verdict;
 use crate::domain::idempotency;
+use crate::pep::rollout::Order;
 
 const ADA: &str = "ada@org_gcn/release_manager";
 const OTTO: &str = "otto@org_gcn/approver";
@@ -17,6 +19,7 @@ const TESS: &str = "tess@org_gcn/tenant_admin";
 const TOM: &str = "tom@org_gcn/tenant_admin";
 const CLEO: &str = "cleo@org_gcn,org_nordbank/auditor";
 const VIC: &str = "vic@org_gcn/viewer";
+const PIA: &str = "pia@org_gcn/policy_admin";
 const NORA: &str = "nora@org_nordbank/approver,tenant_admin,auditor/payments";
 
 fn cast(digest: &str) -> Cast {
@@ -389,4 +392,65 @@ async fn a_vote_is_counted_and_recorded_though_its_voter_hangs_up() {
     desk.carried.drain().await;
     assert_eq!(world.tickets.lock().unwrap()["apr_1"].state, State::Approved);
     assert_eq!(world.stages(), ["approval.vote", "approval.approved"]);
+}
+
+#[tokio::test]
+async fn only_people_whom_the_settings_name_see_or_change_policy() {
+    let world = World::new();
+    world.with_policies();
+    let desk = world.desk();
+    let order = || Order { revision: bundle("c").revision(), digest: Some("d".to_owned()), ..Order::default() };
+    let before = world.policy.lock().unwrap().clone();
+    for (who, code) in [
+        (TESS, "role_required"),                            // another role
+        ("pat@org_nordbank/policy_admin", "role_required"), // another organisation
+        ("svc-ci@org_gcn/policy_admin", "not_a_person"),
+        ("pia@org_gcn,org_nordbank/policy_admin", "tenant_required"),
+    ] {
+        for outcome in [
+            desk.show_policy(&visit(who)).await,
+            desk.activate_policy(&visit(who), order()).await,
+            desk.roll_back_policy(&visit(who), Back::default()).await,
+        ] {
+            assert_eq!(no(outcome).1, code, "{who}");
+        }
+        assert_eq!(world.stages(), ["denied"; 3], "{who}");
+    }
+    let elsewhere = Visit { tenant: vec!["org_nordbank".to_owned()], ..visit("pia@org_gcn,org_nordbank/policy_admin") };
+    assert_eq!(no(desk.show_policy(&elsewhere).await).1, "role_required");
+    assert_eq!(*world.policy.lock().unwrap(), before);
+    let shown = desk.show_policy(&visit(PIA)).await.unwrap();
+    assert_eq!((&shown["activation"], shown["history"].as_array().unwrap().len()), (&"gated".into(), 1));
+}
+
+#[tokio::test]
+async fn a_change_of_policy_is_one_record_and_so_is_its_refusal() {
+    let world = World::new();
+    world.with_policies();
+    let desk = world.desk();
+    let order = Order { revision: bundle("c").revision(), reason: "why".to_owned(), ..Order::default() };
+    let outcome = desk.activate_policy(&visit(PIA), order.clone()).await;
+    assert_eq!(no(outcome), (Kind::Conflict, "gate_report_missing"));
+    let records = world.records.lock().unwrap().clone();
+    let own = &records.last().unwrap()["unmapped"]["loopgate"];
+    assert_eq!((&own["stage"], &own["refusal"]["code"]), (&"policy.refused".into(), &"gate_report_missing".into()));
+    assert_eq!((&own["data"]["revision"], &own["data"]["reason"]), (&order.revision.as_str().into(), &"why".into()));
+    assert_eq!(world.stages().len(), 1);
+    let approved = Order { digest: Some("d".to_owned()), ..order };
+    let shown = desk.activate_policy(&visit(PIA), approved.clone()).await.unwrap();
+    assert_eq!((&shown["live"]["revision"], &shown["live"]["by"]), (&approved.revision.as_str().into(), &"pia".into()));
+    assert_eq!(world.stages(), ["policy.activated"]);
+    assert_eq!(no(desk.activate_policy(&visit(PIA), approved.clone()).await).1, "policy_already_live");
+    world.stages();
+    desk.roll_back_policy(&visit(PIA), Back::default()).await.unwrap();
+    assert_eq!(world.stages(), ["policy.rolled_back"]);
+    let nowhere = Back { to: Some("nowhere".to_owned()), ..Back::default() };
+    assert_eq!(no(desk.roll_back_policy(&visit(PIA), nowhere).await), (Kind::Missing, "policy_revision_unknown"));
+    world.stages();
+    // What cannot be recorded changes nothing.
+    let before = world.policy.lock().unwrap().clone();
+    world.journal_takes(Some(0));
+    assert_eq!(no(desk.activate_policy(&visit(PIA), approved).await), (Kind::Unavailable, "audit_unavailable"));
+    assert_eq!(no(desk.show_policy(&visit(PIA)).await), (Kind::Unavailable, "audit_unavailable"));
+    assert_eq!(*world.policy.lock().unwrap(), before);
 }

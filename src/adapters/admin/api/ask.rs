@@ -15,7 +15,9 @@ use crate::domain::approval;
 use crate::domain::canonical;
 use crate::domain::canonical::Limits;
 use crate::domain::idempotency;
+use crate::domain::rollout::canary::Share;
 use crate::pep::desk::ApprovalQuery;
+use crate::pep::desk::Back;
 use crate::pep::desk::Cast;
 use crate::pep::desk::Declined;
 use crate::pep::desk::Kind;
@@ -23,6 +25,7 @@ use crate::pep::desk::Place;
 use crate::pep::desk::RecordQuery;
 use crate::pep::desk::Said;
 use crate::pep::desk::WriteQuery;
+use crate::pep::rollout::Order;
 
 /// Code of a body that is too long.
 pub(super) const TOO_LARGE: &str = "body_too_large";
@@ -42,6 +45,8 @@ pub(super) enum Ask {
     Records(RecordQuery),
     Cast(Cast),
     Said(Said),
+    Activation(Order),
+    Back(Back),
 }
 
 pub(super) fn nothing(query: &str) -> Result<Ask, Declined> {
@@ -105,6 +110,54 @@ pub(super) fn said(body: &[u8]) -> Result<Ask, Declined> {
     Ok(Ask::Said(Said { happened, evidence: text(&mut members, "evidence")?.unwrap_or_default(), record_ids }))
 }
 
+/// The body of an activation. What is in the report is its reader's to say.
+pub(super) fn activation(body: &[u8], bytes_max: usize) -> Result<Ask, Declined> {
+    let limits = Limits { bytes_max, depth_max: 8, members_max: 10_000 };
+    let mut members = members_within(body, &["revision", "report", "digest", "reason", "canary"], &limits)?;
+    let revision = text(&mut members, "revision")?;
+    let revision =
+        revision.ok_or_else(|| Declined::request("`revision` is missing", "name the candidate that you mean"))?;
+    let report = match members.remove("report") {
+        None => None,
+        Some(report @ Value::Object(_)) => Some(report.to_string().into_bytes()),
+        Some(_) => return Err(Declined::request("`report` is no JSON object", "send the signed report as it is")),
+    };
+    let canary = match members.remove("canary") {
+        None => None,
+        Some(share) => Some(self::share(share)?),
+    };
+    let digest = text(&mut members, "digest")?;
+    let reason = text(&mut members, "reason")?.unwrap_or_default();
+    Ok(Ask::Activation(Order { revision, report, digest, reason, canary }))
+}
+
+fn share(share: Value) -> Result<Share, Declined> {
+    let no = |what: &str| Declined::request(format!("`canary`: {what}"), SEE);
+    let Value::Object(mut members) = share else { return Err(no("it is no object")) };
+    let percent = match members.remove("percent") {
+        None => 0,
+        Some(percent) => percent
+            .as_u64()
+            .and_then(|percent| u8::try_from(percent).ok())
+            .ok_or_else(|| no("`percent` is a number from 1 to 100"))?,
+    };
+    let tenants = match members.remove("tenants") {
+        None => Vec::new(),
+        Some(tenants) => serde_json::from_value(tenants).map_err(|_| no("`tenants` is a list of strings"))?,
+    };
+    match members.keys().next() {
+        Some(name) => Err(no(&format!("`{name}` is no member; there are `percent`, `tenants`"))),
+        None => Ok(Share { percent, tenants }),
+    }
+}
+
+/// The body of a rollback.
+pub(super) fn back(body: &[u8]) -> Result<Ask, Declined> {
+    let mut members = members(body, &["to", "reason"])?;
+    let to = text(&mut members, "to")?;
+    Ok(Ask::Back(Back { to, reason: text(&mut members, "reason")?.unwrap_or_default() }))
+}
+
 pub(super) fn content_type(headers: &HeaderMap) -> Result<(), Declined> {
     let types: Vec<_> = headers.get_all(header::CONTENT_TYPE).iter().map(|value| value.to_str()).collect();
     let json = match types.as_slice() {
@@ -132,8 +185,11 @@ pub(super) fn too_large(bytes_max: usize) -> Declined {
 /// An object with none but these members.
 fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, Declined> {
     let limits = Limits { bytes_max: super::BODY_BYTES_MAX, depth_max: 4, members_max: 1_000 };
-    let value =
-        canonical::parse(body, &limits).map_err(|fault| Declined::request(format!("the body: {fault}"), SEE))?;
+    members_within(body, known, &limits)
+}
+
+fn members_within(body: &[u8], known: &[&str], limits: &Limits) -> Result<Map<String, Value>, Declined> {
+    let value = canonical::parse(body, limits).map_err(|fault| Declined::request(format!("the body: {fault}"), SEE))?;
     let Value::Object(members) = value else {
         return Err(Declined::request("the body is no JSON object", SEE));
     };

@@ -8,9 +8,11 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::pep::desk::memory::World;
+use crate::pep::desk::memory::bundle;
 
 const OTTO: &str = "otto@org_gcn/approver";
 const TESS: &str = "tess@org_gcn/tenant_admin";
+const PAM: &str = "pam@org_gcn/policy_admin";
 
 struct Scene {
     world: Arc<World>,
@@ -153,6 +155,46 @@ async fn answers_are_as_the_document_says() {
     assert_eq!((status, &told["truncated"]), (200, &false.into()));
     let (status, none) = scene.ask("GET", "/api/v1/audit/gateway-1/3/7", TESS, &Value::Null).await;
     assert_eq!((status, code(&none)), (404, "record_unknown"), "an audit reference keeps its slashes");
+}
+
+#[tokio::test]
+async fn how_policy_stands_is_told_as_the_document_says() {
+    let scene = Scene::new();
+    scene.world.with_policies();
+    let revision = bundle("c").revision();
+    let (status, shown) = scene.ask("GET", "/api/v1/policy", PAM, &Value::Null).await;
+    assert_eq!((status, &shown["waiting"]["revision"]), (200, &revision.as_str().into()), "{shown}");
+    fits(&shown, "Policy");
+    let none = json!({"revision": revision});
+    fits(&none, "Activation");
+    let (status, answer) = scene.ask("POST", "/api/v1/policy/activate", PAM, &none).await;
+    assert_eq!((status, code(&answer)), (409, "gate_report_missing"));
+    // Larger than any other body may be.
+    let report =
+        json!({"payloadType": "x", "payload": "x".repeat(1 << 20), "signatures": [{"keyid": "k", "sig": "s"}]});
+    let order = json!({"revision": revision, "report": report, "digest": "d", "reason": "r", "canary": {"percent": 10, "tenants": ["org_a"]}});
+    fits(&order, "Activation");
+    let (status, shown) = scene.ask("POST", "/api/v1/policy/activate", PAM, &order).await;
+    assert_eq!((status, &shown["canary"]["percent"]), (200, &10.into()), "{shown}");
+    fits(&shown, "Policy");
+    let (status, shown) = scene.ask("POST", "/api/v1/policy/rollback", PAM, &json!({"reason": "wrong"})).await;
+    assert_eq!((status, &shown["live"]["how"]), (200, &"rolled_back".into()), "{shown}");
+    fits(&shown, "Policy");
+    // Strangers are read no further than anywhere else.
+    let (status, answer) = scene.ask("POST", "/api/v1/policy/activate", "forged", &order).await;
+    assert_eq!((status, code(&answer)), (401, "unauthenticated"));
+    for wrong in [
+        json!({}),
+        json!({"revision": 7}),
+        json!({"revision": revision, "report": "text"}),
+        json!({"revision": revision, "canary": 10}),
+        json!({"revision": revision, "canary": {"percent": 256}}),
+        json!({"revision": revision, "canary": {"percent": 10, "share": 1}}),
+        json!({"revision": revision, "force": true}),
+    ] {
+        let (status, answer) = scene.ask("POST", "/api/v1/policy/activate", PAM, &wrong).await;
+        assert_eq!((status, code(&answer)), (400, "invalid_request"), "{wrong}");
+    }
 }
 
 #[tokio::test]

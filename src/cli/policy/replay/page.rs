@@ -70,7 +70,7 @@ fn about(report: &Report, candidate: &str) -> Markup {
             dt { "Candidate" } dd { (print::plain(candidate)) " " code { (revision(&replay.candidate)) } }
             dt { "Recorded" }
             dd { @for baseline in &replay.recorded {
-                div { code { (revision(&baseline.policy)) } " made " (number(baseline.decisions)) " of them" }
+                div { code { (revision(&baseline.policy)) } ": " (number(baseline.decisions)) " of them made again under it" }
             } }
             dt { "Proof" }
             dd {

@@ -212,12 +212,11 @@ fn count(work: &Work<'_>, found: Found, tally: &mut Tally) {
             return;
         }
         tally.met(&recorded.about);
-        tally.decided_by(&recorded.bundle_digest, &recorded.data_digest);
         let judged = match work.source.recordings.policy(&recorded.bundle_digest, &recorded.data_digest) {
             Ok(baseline) => replay::judge(&recorded, &baseline, work.candidate),
             Err(why) => Judged::Skipped { skip: Skip::BundleUnknown, why },
         };
-        return tally.judged(&recorded.about, recorded.says_what_is_seen(), judged);
+        return tally.judged(&recorded, judged);
     };
     if !wanted(work.window, about) {
         return;

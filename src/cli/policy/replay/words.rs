@@ -28,12 +28,12 @@ const SAMPLES: usize = 2;
 const BASELINES: usize = 3;
 
 /// Prints it.
-pub(super) fn tell(report: &Report, candidate: &str, out: &mut dyn Write) -> Result<(), PolicyFault> {
+pub(in crate::cli::policy) fn tell(report: &Report, candidate: &str, out: &mut dyn Write) -> Result<(), PolicyFault> {
     head(report, candidate, out)?;
     proof(report, out)?;
     changes(report, out)?;
     skipped(report, out)?;
-    writeln!(out, "\ndigest     {}", report.digest())?;
+    writeln!(out, "\ndigest     {}  (whoever activates the candidate approves this)", report.digest())?;
     Ok(())
 }
 
@@ -45,7 +45,12 @@ fn head(report: &Report, candidate: &str, out: &mut dyn Write) -> Result<(), Pol
     writeln!(out, "candidate  {}  {candidate}", revision(&replay.candidate))?;
     for (at, baseline) in replay.recorded.iter().take(BASELINES).enumerate() {
         let name = if at == 0 { "recorded" } else { "" };
-        writeln!(out, "{name:<10} {}  made {} of them", revision(&baseline.policy), number(baseline.decisions))?;
+        writeln!(
+            out,
+            "{name:<10} {}  {} of them made again under it",
+            revision(&baseline.policy),
+            number(baseline.decisions)
+        )?;
     }
     let more = replay.recorded.len().saturating_sub(BASELINES);
     if more > 0 {

@@ -55,13 +55,13 @@ pub(super) fn package_of(module: &Module) -> Vec<String> {
 }
 
 /// A module's view: what its names mean.
-pub(super) struct View {
-    pub(super) package: String,
+pub(in crate::domain::pdp) struct View {
+    pub(in crate::domain::pdp) package: String,
     aliases: BTreeMap<String, Vec<String>>,
 }
 
 impl View {
-    pub(super) fn new(module: &Module) -> Self {
+    pub(in crate::domain::pdp) fn new(module: &Module) -> Self {
         let package = std::iter::once("data".to_owned()).chain(package_of(module)).collect::<Vec<_>>().join(".");
         let mut aliases = BTreeMap::new();
         for import in &module.imports {
@@ -81,9 +81,14 @@ impl View {
         name == "input" || name == "data" || self.aliases.contains_key(name)
     }
 
+    /// What the module imports, by the name that it has there.
+    pub(in crate::domain::pdp) fn aliases(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.aliases
+    }
+
     /// The reference as an absolute path: `data` or `input` first. A name that is neither local nor
     /// imported is a rule of the same package, if it is anything.
-    pub(super) fn absolute(&self, chain: &Chain<'_>, scope: &Scope) -> Option<Vec<String>> {
+    pub(in crate::domain::pdp) fn absolute(&self, chain: &Chain<'_>, scope: &Scope) -> Option<Vec<String>> {
         if scope.has(&chain.root) {
             return None;
         }
