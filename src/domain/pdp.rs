@@ -13,6 +13,7 @@ pub mod ruling;
 pub mod engine;
 pub mod suite;
 pub mod cases;
+pub mod conformance;
 pub mod outline;
 pub mod explain;
 mod ast;

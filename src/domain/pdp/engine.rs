@@ -6,6 +6,7 @@
 //! timer, and a panic inside it is a deny. Same input, same ruling. Never calls out.
 //! Called by `adapters::reload`, `pep` and the policy commands.
 
+pub(super) mod machine;
 mod strict;
 
 use std::collections::BTreeMap;
@@ -15,12 +16,7 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regorus::languages::rego::compiler::Compiler;
-use regorus::rvm::Program;
-use regorus::rvm::RegoVM;
-use regorus::rvm::vm::VmError;
 use regorus::utils::limits::ExecutionTimerConfig;
-use serde_json::Value;
 
 use crate::domain::catalog::Effect;
 use crate::domain::pdp::ENTRY_POINT;
@@ -31,7 +27,7 @@ use crate::domain::pdp::Reads;
 use crate::domain::pdp::ToolFacts;
 use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
-use crate::domain::pdp::bundle::code::Code;
+use crate::domain::pdp::engine::machine::Machine;
 use crate::domain::pdp::lint;
 use crate::domain::pdp::probe;
 use crate::domain::pdp::ruling::Broken;
@@ -49,9 +45,6 @@ const INSTRUCTIONS_MAX: usize = 200_000;
 pub(super) const TIMER: ExecutionTimerConfig =
     ExecutionTimerConfig { limit: Duration::from_secs(1), check_interval: NonZeroU32::new(64).unwrap() };
 
-/// How the interpreter says that rules contradict each other.
-const CONFLICTS: [&str; 3] = ["rule conflicts with", "not produce multiple outputs", "produced multiple outputs"];
-
 /// A bundle that is ready to decide. Cheap to clone and to share between threads.
 #[derive(Clone)]
 pub struct Pdp {
@@ -59,16 +52,9 @@ pub struct Pdp {
 }
 
 struct Compiled {
-    /// Rules and data, analysed; cloned per evaluation, which shares both.
-    interpreter: regorus::Engine,
-    /// The same rules for the virtual machine, when it can be trusted with them.
-    program: Option<Arc<Program>>,
-    /// Whether everything that fails in that program is heard.
-    strict: bool,
-    data: regorus::Value,
+    machine: Machine,
     bundle_digest: Arc<str>,
     data_digest: Arc<str>,
-    notes: Vec<BundleFault>,
     warnings: Vec<BundleFault>,
     reads: Reads,
 }
@@ -109,42 +95,17 @@ impl Pdp {
         lint::dangers(bundle.files())?;
         let mut engine = regorus::Engine::new();
         lint::parse(&mut engine, bundle.files())?;
-        let lint::Findings { faults, mut notes, warnings } =
-            lint::rules(engine.get_modules(), &lint::Ground::of(bundle));
+        let lint::Findings { faults, notes, warnings } = lint::rules(engine.get_modules(), &lint::Ground::of(bundle));
         if !faults.is_empty() {
             return Err(faults);
         }
         let reads = Reads::of(engine.get_modules());
-        let data = regorus::Value::from(bundle.data().clone());
-        engine.add_data(data.clone()).map_err(|cause| vec![lint::fault_of(&cause.to_string())])?;
-        engine.set_execution_timer_config(TIMER);
-        let compiled = guarded(|| engine.compile_with_entrypoint(&regorus::Rc::from(ENTRY_POINT)))
-            .and_then(|result| result.map_err(|cause| cause.to_string()))
-            .map_err(|cause| vec![lint::fault_of(&cause).coded(Code::CompileError)])?;
-        let (mut program, mut strict) = (None, false);
-        if notes.is_empty() {
-            match guarded(|| Compiler::compile_from_policy(&compiled, &[ENTRY_POINT]))
-                .and_then(|result| result.map_err(|cause| cause.to_string()))
-            {
-                Ok(made) => {
-                    let heard = strict::program(Program::clone(&made));
-                    strict = heard.is_some();
-                    program = Some(heard.map_or(made, Arc::new));
-                }
-                // Unknown functions and variables were refused by the lint, so what is left is a
-                // form that only the interpreter runs.
-                Err(cause) => notes.push(lint::fault_of(&cause).coded(Code::NeedsInterpreter)),
-            }
-        }
+        let machine = Machine::compile(engine, bundle.data(), ENTRY_POINT, notes)?;
         Ok(Self {
             compiled: Arc::new(Compiled {
-                interpreter: engine,
-                program,
-                strict,
-                data,
+                machine,
                 bundle_digest: bundle.digest().into(),
                 data_digest: bundle.data_digest().into(),
-                notes,
                 warnings,
                 reads,
             }),
@@ -154,13 +115,13 @@ impl Pdp {
     /// The engine that decides.
     #[must_use]
     pub fn engine(&self) -> Engine {
-        if self.compiled.program.is_some() { Engine::Rvm } else { Engine::Interpreter }
+        self.compiled.machine.engine()
     }
 
     /// Why the interpreter decides, with places; empty when the virtual machine does.
     #[must_use]
     pub fn notes(&self) -> &[BundleFault] {
-        &self.compiled.notes
+        self.compiled.machine.notes()
     }
 
     /// What the author should look at again, with places; it keeps the bundle from nothing.
@@ -196,11 +157,12 @@ impl Pdp {
     #[must_use]
     pub fn decide(&self, input: &Input) -> Ruling {
         let ruling = self.decide_on(self.engine(), input);
+        let strict = self.compiled.machine.is_strict();
         let changes = input.tool.as_ref().is_some_and(|tool| tool.effect != Effect::Read);
         let goes_on = match input.phase {
-            Phase::Call => ruling.outcome() != Outcome::Deny && (changes || !self.compiled.strict),
-            Phase::Response => ruling.outcome() != Outcome::Deny && !self.compiled.strict,
-            Phase::List => !self.compiled.strict,
+            Phase::Call => ruling.outcome() != Outcome::Deny && (changes || !strict),
+            Phase::Response => ruling.outcome() != Outcome::Deny && !strict,
+            Phase::List => !strict,
         };
         if ruling.engine() == Engine::Rvm && goes_on {
             ruling.confirmed_by(self.decide_on(Engine::Interpreter, input))
@@ -213,10 +175,11 @@ impl Pdp {
     /// program for the virtual machine.
     #[must_use]
     pub fn decide_on(&self, engine: Engine, input: &Input) -> Ruling {
-        let (engine, answer) = match (engine, &self.compiled.program) {
-            (Engine::Rvm, Some(program)) => (Engine::Rvm, self.run(program, input, INSTRUCTIONS_MAX)),
-            (Engine::Rvm, None) | (Engine::Interpreter, _) => (Engine::Interpreter, self.interpret(input)),
-        };
+        let engine = if engine == self.engine() { engine } else { Engine::Interpreter };
+        let answer = value_of(input).and_then(|input| match engine {
+            Engine::Rvm => self.compiled.machine.run(input, INSTRUCTIONS_MAX),
+            Engine::Interpreter => self.compiled.machine.interpret(input),
+        });
         let decider = Decider {
             engine,
             bundle_digest: Arc::clone(&self.compiled.bundle_digest),
@@ -229,9 +192,10 @@ impl Pdp {
     /// not for the data path.
     #[must_use]
     pub fn instructions(&self, input: &Input) -> Option<usize> {
-        let program = self.compiled.program.as_ref()?;
+        let machine = Some(&self.compiled.machine).filter(|machine| machine.engine() == Engine::Rvm)?;
+        let input = value_of(input).ok()?;
         let enough =
-            |limit: usize| !matches!(self.run(program, input, limit), Err(broken) if broken.fault == Fault::Budget);
+            |limit: usize| !matches!(machine.run(input.clone(), limit), Err(broken) if broken.fault == Fault::Budget);
         if !enough(INSTRUCTIONS_MAX) {
             return None;
         }
@@ -241,62 +205,6 @@ impl Pdp {
             if enough(middle) { high = middle } else { low = middle + 1 }
         }
         Some(high)
-    }
-
-    fn run(&self, program: &Arc<Program>, input: &Input, instructions_max: usize) -> Result<Value, Broken> {
-        let input = value_of(input)?;
-        let answer = guarded(|| {
-            let mut vm = RegoVM::new();
-            vm.load_program(Arc::clone(program));
-            vm.set_data(self.compiled.data.clone())?;
-            // Functions then report what they do not understand; `strict` makes the report heard.
-            vm.set_strict_builtin_errors(true);
-            vm.set_max_instructions(instructions_max);
-            vm.set_execution_timer_config(Some(TIMER));
-            vm.set_input(input);
-            vm.execute_entry_point_by_index(0)
-        });
-        match answer {
-            Err(panic) => Err(Broken::new(Fault::Error, panic)),
-            Ok(Err(cause)) => {
-                let detail = strict::failed(&cause).unwrap_or_else(|| cause.to_string());
-                Err(Broken::new(kind_of(&cause), detail))
-            }
-            Ok(Ok(value)) => json_of(&value),
-        }
-    }
-
-    fn interpret(&self, input: &Input) -> Result<Value, Broken> {
-        let input = value_of(input)?;
-        let answer = guarded(|| {
-            let mut engine = self.compiled.interpreter.clone();
-            engine.set_strict_builtin_errors(true);
-            engine.set_execution_timer_config(TIMER);
-            engine.set_input(input);
-            engine.eval_rule(ENTRY_POINT.to_owned())
-        });
-        match answer {
-            Err(panic) => Err(Broken::new(Fault::Error, panic)),
-            Ok(Err(cause)) => {
-                let text = cause.to_string();
-                let fault = if cause.downcast_ref::<regorus::LimitError>().is_some() {
-                    Fault::Budget
-                } else if CONFLICTS.iter().any(|words| text.contains(words)) {
-                    Fault::Conflict
-                } else {
-                    Fault::Error
-                };
-                Err(Broken::new(fault, text))
-            }
-            Ok(Ok(value)) => json_of(&value),
-        }
-    }
-}
-
-fn kind_of(cause: &VmError) -> Fault {
-    match cause {
-        VmError::InstructionLimitExceeded { .. } | VmError::TimeLimitExceeded { .. } => Fault::Budget,
-        _ => Fault::Error,
     }
 }
 
@@ -312,29 +220,6 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 fn value_of(input: &Input) -> Result<regorus::Value, Broken> {
     let json = serde_json::to_value(input).map_err(|cause| Broken::new(Fault::Error, cause.to_string()))?;
     Ok(regorus::Value::from(json))
-}
-
-fn json_of(value: &regorus::Value) -> Result<Value, Broken> {
-    if *value == regorus::Value::Undefined {
-        return Err(Broken::new(Fault::Undefined, format!("`{ENTRY_POINT}` is undefined for this input")));
-    }
-    if has_undefined(value) {
-        return Err(Broken::new(Fault::Shape, "the decision has an undefined member"));
-    }
-    serde_json::to_value(value).map_err(|cause| Broken::new(Fault::Shape, cause.to_string()))
-}
-
-/// Undefined is a value inside regorus and would be written as the string `"<undefined>"`.
-fn has_undefined(value: &regorus::Value) -> bool {
-    match value {
-        regorus::Value::Undefined => true,
-        regorus::Value::Array(items) => items.iter().any(has_undefined),
-        regorus::Value::Set(items) => items.iter().any(has_undefined),
-        regorus::Value::Object(members) => {
-            members.iter().any(|(key, member)| has_undefined(key) || has_undefined(member))
-        }
-        regorus::Value::Null | regorus::Value::Bool(_) | regorus::Value::Number(_) | regorus::Value::String(_) => false,
-    }
 }
 
 #[cfg(test)]

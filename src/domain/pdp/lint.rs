@@ -120,6 +120,7 @@ pub(super) fn rules(modules: &[Ref<Module>], ground: &Ground<'_>) -> Findings {
     found.faults.extend(packages::in_data(modules, ground.data));
     found.faults.extend(names::check(modules, ground.data));
     found.faults.extend(bodies::check(modules));
+    found.faults.extend(forms::mixed(modules));
     // WHY: shapes are followed from rule to rule, which ends only when no rule needs itself.
     if sound || !found.faults.iter().any(|fault| matches!(fault.code, Code::Recursion | Code::TooDeep)) {
         found.add(types::check(modules, &index, ground));

@@ -45,6 +45,34 @@ pub(super) fn check(modules: &[Ref<Module>], index: &Index) -> Vec<BundleFault> 
     notes
 }
 
+/// Sets under a name with steps, some of which are looked up. The interpreter mixes them up with those
+/// whose steps are written: a member of the one is missing from the other, and no engine is right.
+pub(super) fn mixed(modules: &[Ref<Module>]) -> Vec<BundleFault> {
+    let mut met: BTreeMap<String, (Vec<Part>, bool)> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for module in modules {
+        let package = View::new(module).package;
+        for rule in &module.policy {
+            let Rule::Spec { head: RuleHead::Set { key: Some(_), .. }, .. } = rule.as_ref() else { continue };
+            let Some(head) = head_of(rule).filter(|head| !head.parts.is_empty()) else { continue };
+            let name = format!("{package}.{}", head.root);
+            let looked_up = head.parts.iter().any(|part| matches!(part, Part::Dynamic(_)));
+            let Some((parts, before)) = met.get_mut(&name) else {
+                met.insert(name, (head.parts, looked_up));
+                continue;
+            };
+            if *parts != head.parts && (*before || looked_up) {
+                let message =
+                    format!("several rules put members into sets below `{}`, which the engine mixes up", head.root);
+                let remedy = "use one plain name, and a set of objects: `all contains {\"key\": k, \"member\": m}`";
+                faults.push(fault_at(rule.span(), Code::UnsupportedSyntax, message, remedy));
+            }
+            *before |= looked_up;
+        }
+    }
+    faults
+}
+
 fn note(span: &Span, what: &str, instead: &str) -> BundleFault {
     fault_at(span, Code::NeedsInterpreter, format!("the interpreter decides because of {what}"), instead)
 }

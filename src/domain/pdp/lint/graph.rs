@@ -180,14 +180,13 @@ impl Index {
         else {
             return Vec::new();
         };
-        match self.target(&path) {
-            Target::Rule(rule) => vec![rule],
-            Target::Package(package) => {
-                let below = format!("{package}.");
-                self.rules.keys().filter(|rule| rule.starts_with(&below)).cloned().collect()
-            }
-            Target::Data => Vec::new(),
-        }
+        // A rule may give part of what another one names: `p[x]` gives `p.b`, and `p.b` is part of `p`.
+        let above = (2..=path.len()).filter_map(|length| Some(path.get(..length)?.join(".")));
+        let mut found: Vec<String> = above.filter(|prefix| self.rules.contains_key(prefix)).collect();
+        let below = format!("{}.", path.join("."));
+        let below_it = self.rules.range(below.clone()..).take_while(|(rule, _)| rule.starts_with(&below));
+        found.extend(below_it.map(|(rule, _)| rule.clone()));
+        found
     }
 }
 

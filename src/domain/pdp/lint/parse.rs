@@ -18,7 +18,7 @@ const PIECES_MAX: usize = 1_000;
 /// Words that go on with a rule when they begin a line.
 const GOES_ON: [&str; 9] = ["else", "if", "contains", "in", "with", "as", "some", "every", "not"];
 
-/// Words that may stand after a `.` in newer Rego, and before it in no Rego.
+/// Words that may be parts of a reference in newer Rego.
 const KEYWORDS: [&str; 14] = [
     "as", "contains", "default", "else", "every", "false", "if", "import", "in", "not", "null", "package", "some",
     "true",
@@ -110,24 +110,32 @@ fn characters(source: &str, column: u32) -> usize {
 fn told(path: &str, message: &str, source: &str, at: usize) -> BundleFault {
     let before: String = source.chars().take(at).collect();
     let rest: String = source.chars().skip(at).collect();
-    let word: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     let newer = |message: &str, remedy: &str| BundleFault::new(path, message, remedy).coded(Code::UnsupportedSyntax);
     if rest.starts_with("$\"") || rest.starts_with("$`") {
         let message = "text with `{…}` in it is newer than the Rego that the gateway runs";
         return newer(message, "write `sprintf(\"… %s …\", [value])`");
     }
-    if before.ends_with('.') && KEYWORDS.contains(&word.as_str()) {
-        let message = format!("`.{word}`: a keyword after a dot is newer than the Rego that the gateway runs");
-        return newer(&message, &format!("write `[\"{word}\"]`"));
+    if let Some(word) = keyword(&before, &rest) {
+        let message = format!("`{word}` as a part of a reference is newer than the Rego that the gateway runs");
+        return newer(&message, &format!("give it another name, or write `[\"{word}\"]` where it is no rule"));
     }
     let remedy = match message {
-        _ if message.contains("if") && message.contains("keyword") => {
-            "write `if` before the body, as in `allow if { … }`"
-        }
+        _ if message.contains("`if` keyword is required") => "write `if` before the body, as in `allow if { … }`",
+        _ if message.contains("maximum column width") => "break the line, or keep the text in a data file",
         _ if rest.is_empty() => "close what is open: look for a missing `}`, `]`, `)` or quote before this place",
         _ => "correct the rule there",
     };
     BundleFault::new(path, message, remedy).coded(Code::ParseError)
+}
+
+/// The keyword among the dotted words at a place.
+fn keyword(before: &str, rest: &str) -> Option<&'static str> {
+    let of_word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    let start = before.trim_end_matches(of_word);
+    let end = rest.trim_start_matches(of_word);
+    let dotted = format!("{}{}", before.strip_prefix(start)?, rest.strip_suffix(end)?);
+    let parts: Vec<&str> = dotted.split('.').collect();
+    KEYWORDS.into_iter().find(|word| parts.len() > 1 && parts.contains(word))
 }
 
 #[cfg(test)]
@@ -155,7 +163,13 @@ mod tests {
 
     #[test]
     fn newer_rego_is_told_as_such() {
-        for (text, words) in [("x := $\"{1}\"", "newer"), ("x := input.a if $`{1}` == \"1\"", "newer")] {
+        for (text, words) in [
+            ("x := $\"{1}\"", "text with `{…}`"),
+            ("x := input.a if $`{1}` == \"1\"", "text with `{…}`"),
+            ("x if {\n\tdefault.a == 1\n}", "`default` as a part"),
+            ("x if {\n\tevery.a == 1\n}", "`every` as a part"),
+            ("else.a := 1", "`else` as a part"),
+        ] {
             let found = faults(&format!("package a\n\n{text}\n"));
             assert!(found[0].message.contains(words) && found[0].code == Code::UnsupportedSyntax, "{text}: {found:#?}");
         }

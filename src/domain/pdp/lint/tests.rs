@@ -292,3 +292,13 @@ fn names_that_stand_for_names_end() {
     let text = format!("x0 := input.caller.user\n\t{body}x59 == a39");
     leaves_alone(&format!("a0 := [input.caller.user]\n{rules}\n{}", no(&text)));
 }
+
+/// `p[q].r contains s` beside `p.b.r contains "foo"`: neither engine gives what OPA gives.
+#[test]
+fn sets_below_a_name_that_several_rules_fill_are_refused() {
+    let looked_up = "p[q].r contains s if {\n\tsome q in [\"a\", \"b\"]\n\tsome s in [\"c\"]\n}";
+    let mixed = format!("{looked_up}\n\np.b.r contains \"foo\"\n\n{}", no("p.b.r.c"));
+    finds(&mixed, Code::UnsupportedSyntax, "below `p`", "one plain name");
+    leaves_alone(&format!("{looked_up}\n\n{}", no("p.b.r.c")));
+    leaves_alone(&format!("p.a contains 1\n\np.b contains 2\n\n{}", no("p.b[2]")));
+}
