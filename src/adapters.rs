@@ -7,4 +7,5 @@ pub mod keys;
 pub mod journal;
 pub mod ledger;
 pub mod facts;
+pub mod store;
 pub mod reload;

@@ -12,3 +12,4 @@ pub mod approval;
 pub mod idempotency;
 pub mod inspect;
 pub mod audit;
+pub mod replay;

@@ -38,6 +38,7 @@ use loopgate::domain::pdp::engine::Pdp;
 use loopgate::domain::pdp::ruling::Engine;
 use loopgate::domain::pdp::suite::Suite;
 use loopgate::domain::pdp::suite::Verdict;
+use loopgate::domain::replay::report::Report;
 use loopgate::metrics::Metrics;
 use loopgate::pep::ports::Clock;
 use loopgate::pep::ports::Journal;
@@ -204,6 +205,7 @@ fn the_schemas_are_those_of_the_types() {
     for (path, schema) in [
         ("policies/schema/input.json", schemars::schema_for!(Input).to_value()),
         ("policies/schema/decision.json", schemars::schema_for!(Decision).to_value()),
+        ("policies/schema/replay-report.json", schemars::schema_for!(Report).to_value()),
     ] {
         let text = format!("{schema:#}\n");
         if std::env::var_os("UPDATE").is_some() {

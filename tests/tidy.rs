@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["domain::pdp"],
     &["domain::approval", "domain::idempotency", "domain::inspect"],
     &["domain::audit"],
+    &["domain::replay"],
     &["metrics", "config"],
     &["pep"],
     &["adapters", "console", "sandbox"],

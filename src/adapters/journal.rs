@@ -11,6 +11,7 @@ mod recover;
 mod writer;
 mod thread;
 pub mod read;
+pub mod check;
 pub mod find;
 #[cfg(test)]
 mod sim;

@@ -1,7 +1,7 @@
-//! The gateway's own keys: one signs assertions for backends, one signs audit checkpoints.
+//! The gateway's own keys: one signs assertions for backends, one audit checkpoints, one replay reports.
 //!
 //! Promises: a missing key is made once, with mode 0600, never overwritten; the public half of the
-//! audit key stands beside it for auditors. Never sends a private key anywhere.
+//! audit and report keys stands beside them for whoever verifies. Never sends a private key anywhere.
 
 use std::fs;
 use std::io::Write;
@@ -46,6 +46,19 @@ impl OwnKeys {
     }
 }
 
+/// The key in `dir` that signs replay reports, made if it is missing; its public half stands beside it.
+pub fn report(dir: &Path) -> Result<SigningKey, AppFault> {
+    fs::create_dir_all(dir).map_err(|cause| unwritable(dir, &cause))?;
+    let path = dir.join("report.pem");
+    if !path.exists() {
+        let (pem, public) = journal::generate_signing_key().map_err(|fault| broken(&path, fault))?;
+        create(&path, &pem, 0o600)?;
+        create(&dir.join("report.pub"), &public.pem(), 0o644)?;
+    }
+    let text = fs::read_to_string(&path).map_err(|cause| broken(&path, cause))?;
+    SigningKey::from_pkcs8_pem(&text).map_err(|fault| broken(&path, fault))
+}
+
 /// A new file; one that exists is never overwritten.
 fn create(path: &Path, text: &str, mode: u32) -> Result<(), AppFault> {
     let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
@@ -73,6 +86,7 @@ fn broken(path: &Path, cause: impl std::fmt::Display) -> AppFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::audit::checkpoint::PublicKey;
 
     #[test]
     fn missing_keys_are_made_once_and_kept_from_others() {
@@ -86,6 +100,11 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
         assert!(fs::read_to_string(dir.path().join("audit.pub")).unwrap().contains("PUBLIC KEY"));
+        let (made, again) = (report(dir.path()).unwrap(), report(dir.path()).unwrap());
+        assert_eq!(made.kid(), again.kid());
+        assert_eq!(fs::metadata(dir.path().join("report.pem")).unwrap().permissions().mode() & 0o777, 0o600);
+        let public = PublicKey::parse(&fs::read_to_string(dir.path().join("report.pub")).unwrap()).unwrap();
+        assert_eq!(public.as_bytes().as_slice(), made.public_key());
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod check;
 mod eval;
 mod explain;
 mod question;
+mod diff;
+mod replay;
 mod test;
 
 use std::collections::BTreeMap;
@@ -45,6 +47,10 @@ enum Command {
     Eval(eval::Eval),
     /// Say why a decision is what it is, and what would change it.
     Explain(explain::Explain),
+    /// Say what a candidate would have decided of the calls that were recorded.
+    Replay(Box<replay::Replay>),
+    /// Say what differs between two bundles.
+    Diff(diff::Diff),
     /// Try the bundle on standard input. The gateway starts this.
     #[command(hide = true)]
     CheckChild,
@@ -78,6 +84,9 @@ pub enum PolicyFault {
     /// Tests or cases failed; each has been printed.
     #[error("{0} of {1} failed")]
     Failed(usize, usize),
+    /// The answer is no; what was found has been printed.
+    #[error("{0}")]
+    No(String),
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -91,7 +100,7 @@ impl PolicyFault {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Faults(_) | Self::Failed(..) => 1,
+            Self::Faults(_) | Self::Failed(..) | Self::No(_) => 1,
             Self::File { .. } | Self::Usage(_) => 2,
             Self::Io(_) => 3,
         }
@@ -105,6 +114,8 @@ pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), Polic
         Command::Test(test) => test::run(test, out),
         Command::Eval(eval) => eval::run(eval, out),
         Command::Explain(explain) => explain::run(explain, out),
+        Command::Replay(replay) => replay::run(replay, exe, out),
+        Command::Diff(diff) => diff::run(diff, out),
         Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
     }
 }

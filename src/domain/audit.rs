@@ -21,6 +21,12 @@ pub mod story;
 use std::fmt;
 use std::str::FromStr;
 
+/// SHA-256 (hex) of what a record has of a decision's input: its `input_digest`.
+#[must_use]
+pub fn input_digest(input: &serde_json::Value) -> String {
+    ocsf::digest(input)
+}
+
 /// Where a record stands: `<writer>/<epoch>/<seq>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuditRef {

@@ -7,15 +7,19 @@
 //! Called by `pep`, `adapters::reload` and the policy commands.
 
 pub mod bundle;
+pub mod archive;
 pub mod ruling;
 pub mod engine;
 pub mod suite;
 pub mod cases;
 pub mod explain;
+pub mod outline;
 mod ast;
 mod lint;
 mod probe;
 mod obligations;
+
+pub use self::lint::reads::{Reads, Step};
 
 use std::collections::BTreeMap;
 
@@ -275,7 +279,7 @@ pub enum AuditMode {
 }
 
 /// What the gateway derives from a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Go on.

@@ -270,6 +270,8 @@ impl Pep {
             outcome: ruling.outcome(),
             reasons: ruling.reasons(),
             obligations: ruling.obligations(),
+            visible: ruling.visible(),
+            fault: ruling.fault(),
             input,
             bundle_digest: ruling.bundle_digest(),
             data_digest: ruling.data_digest(),

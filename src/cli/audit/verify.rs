@@ -4,28 +4,14 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use super::row::{plain, plain_json};
 use super::{Stop, Verify};
-use crate::adapters::journal::read::{self, Piece, Series};
+use crate::adapters::journal::check::{self, Checked};
+use crate::adapters::journal::read;
 use crate::cli::print;
-use crate::domain::audit::checkpoint::{BadNote, Checkpoint, PublicKey, split_notes};
-use crate::domain::audit::finding::{Finding, Kind, Summary};
+use crate::domain::audit::checkpoint::{Checkpoint, PublicKey, split_notes};
+use crate::domain::audit::finding::Kind;
 use crate::domain::audit::line::read_origin;
-use crate::domain::audit::verify::Verifier;
-
-/// What was found of one writer.
-#[derive(Debug, Serialize)]
-struct Report {
-    writer: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    summary: Option<Summary>,
-    /// The worst first.
-    findings: Vec<Finding>,
-    /// Files with what was cut off after a crash.
-    torn_files: Vec<String>,
-}
 
 pub(super) fn run(args: &Verify, out: &mut dyn Write) -> Result<u8, Stop> {
     let found = args.place.find()?;
@@ -36,14 +22,16 @@ pub(super) fn run(args: &Verify, out: &mut dyn Write) -> Result<u8, Stop> {
     for series in &series {
         let mut notes = series.notes.clone();
         notes.extend(kept.remove(&series.writer).unwrap_or_default());
-        reports.push(check(series, &notes, &keys, i64::from(args.unsigned_seconds) * 1000)?);
+        let unsigned_ms_max = i64::from(args.unsigned_seconds) * 1000;
+        let checked = check::check(series, &notes, &keys, unsigned_ms_max, |_, _, _| {});
+        reports.push(checked.map_err(|(path, error)| Stop::file(&path, error))?);
     }
     for writer in kept.into_keys() {
-        reports.push(Report::absent(&writer, "a checkpoint was kept of this writer, and its journal is not there"));
+        reports.push(absent(&writer, "a checkpoint was kept of this writer, and its journal is not there"));
     }
     if reports.is_empty() {
         let what = format!("there is no journal in {}", found.dir.display());
-        reports.push(Report::absent("-", &what));
+        reports.push(absent("-", &what));
     }
     let worst = reports.iter().flat_map(|report| &report.findings).map(|finding| finding.kind).min();
     let exit = worst.map_or(0, Kind::exit_code);
@@ -58,15 +46,10 @@ pub(super) fn run(args: &Verify, out: &mut dyn Write) -> Result<u8, Stop> {
     Ok(exit)
 }
 
-impl Report {
-    fn absent(writer: &str, what: &str) -> Self {
-        let finding = bare(Kind::Missing, writer, what.to_owned());
-        Self { writer: writer.to_owned(), summary: None, findings: vec![finding], torn_files: Vec::new() }
-    }
-}
-
-fn bare(kind: Kind, writer: &str, what: String) -> Finding {
-    Finding { kind, writer: writer.to_owned(), segment: None, line: None, epoch: 0, seq: None, request_id: None, what }
+/// A writer of whom nothing is there.
+fn absent(writer: &str, what: &str) -> Checked {
+    let finding = check::bare(Kind::Missing, writer, what.to_owned());
+    Checked { writer: writer.to_owned(), summary: None, findings: vec![finding], torn_files: Vec::new() }
 }
 
 fn read_keys(args: &Verify, own: Option<PathBuf>) -> Result<Vec<PublicKey>, Stop> {
@@ -103,67 +86,7 @@ fn read_kept(args: &Verify) -> Result<BTreeMap<String, Vec<String>>, Stop> {
     Ok(kept)
 }
 
-fn check(series: &Series, notes: &[String], keys: &[PublicKey], unsigned_ms_max: i64) -> Result<Report, Stop> {
-    let mut report =
-        Report { writer: series.writer.clone(), summary: None, findings: Vec::new(), torn_files: series.torn.clone() };
-    let mut checkpoints = Vec::new();
-    for (index, note) in notes.iter().enumerate() {
-        match signed_for(series, note, keys) {
-            Ok(checkpoint) => checkpoints.push(checkpoint),
-            // One is enough to know; a wrong key would otherwise be told once a second.
-            Err(what) if report.findings.is_empty() => {
-                let what = format!("checkpoint {} of {}: {what}", index + 1, notes.len());
-                report.findings.push(bare(Kind::BadSignature, &series.writer, what));
-            }
-            Err(_) => {}
-        }
-    }
-    match read_through(series, &checkpoints, unsigned_ms_max)? {
-        Ok(summary) => report.summary = Some(summary),
-        Err(finding) => report.findings.push(*finding),
-    }
-    report.findings.sort_by_key(|finding| finding.kind.exit_code());
-    // Without checkpoints that can be trusted everything is unsigned; the signature is the cause.
-    if report.findings.iter().any(|finding| finding.kind == Kind::BadSignature) {
-        report.findings.retain(|finding| finding.kind != Kind::Unsigned);
-    }
-    Ok(report)
-}
-
-fn signed_for(series: &Series, note: &str, keys: &[PublicKey]) -> Result<Checkpoint, String> {
-    let checkpoint = Checkpoint::verify(note, keys).map_err(|bad: BadNote| bad.to_string())?;
-    match read_origin(&checkpoint.origin) {
-        Some((_, writer, _)) if writer == series.writer => Ok(checkpoint),
-        _ => Err(format!("it is of `{}`, another journal", checkpoint.origin)),
-    }
-}
-
-fn read_through(
-    series: &Series,
-    checkpoints: &[Checkpoint],
-    unsigned_ms_max: i64,
-) -> Result<Result<Summary, Box<Finding>>, Stop> {
-    let mut verifier = match Verifier::new(&series.writer, checkpoints) {
-        Ok(verifier) => verifier,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    for (index, segment) in series.segments.iter().enumerate() {
-        let next = series.segments.get(index + 1).filter(|next| next.epoch == segment.epoch).map(|next| next.first);
-        if let Err(finding) = verifier.begin(*segment, next) {
-            return Ok(Err(finding));
-        }
-        let read = read::lines(series, *segment, |piece| match piece {
-            Piece::Line(line) => verifier.line(line),
-            Piece::Torn(bytes) => verifier.torn(bytes),
-        });
-        if let Err(finding) = read.map_err(|error| Stop::file(&series.dir.join(segment.to_string()), error))? {
-            return Ok(Err(finding));
-        }
-    }
-    Ok(verifier.finish(unsigned_ms_max))
-}
-
-fn print(report: &Report, out: &mut dyn Write) -> Result<(), Stop> {
+fn print(report: &Checked, out: &mut dyn Write) -> Result<(), Stop> {
     for finding in &report.findings {
         let kind = match finding.kind {
             Kind::Altered => "ALTERED",

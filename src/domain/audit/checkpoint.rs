@@ -95,6 +95,18 @@ impl PublicKey {
         bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(BadKey::Public)
     }
 
+    /// From the 32 bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// `-----BEGIN PUBLIC KEY-----`.
     #[must_use]
     pub fn pem(&self) -> String {

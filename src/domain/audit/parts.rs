@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::domain::catalog::{Effect, Impact};
 use crate::domain::identity::AuthMethod;
+use crate::domain::pdp::ruling::Fault;
 use crate::domain::pdp::{Obligation, Outcome, Phase};
 use crate::domain::refusal::{No, Reason};
 
@@ -50,6 +51,11 @@ pub(super) struct DecisionLine {
     pub(super) outcome: Outcome,
     pub(super) reasons: Vec<Reason>,
     pub(super) obligations: Vec<Obligation>,
+    /// Written beside the input only: a list names every tool that is seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) visible: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fault: Option<Fault>,
     pub(super) input_digest: String,
     pub(super) bundle_digest: String,
     pub(super) data_digest: String,
@@ -58,6 +64,14 @@ pub(super) struct DecisionLine {
     pub(super) instructions: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) input: Option<Value>,
+}
+
+impl DecisionLine {
+    /// Leaves out what is large and stands in an earlier record.
+    pub(super) fn shorten(&mut self) {
+        self.input = None;
+        self.visible = None;
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -2,7 +2,7 @@
 //!
 //! Promises: [`Record::stage`] gives a complete record of everything known so far; the input of
 //! a decision is written once per action, in the first record that has it, in a form that lets
-//! the decision be made again but for what was dropped; credentials and fields that the catalog
+//! the decision be made again and compared, but for what was dropped; credentials and fields that the catalog
 //! calls sensitive are dropped when the record becomes bytes. Never decides anything.
 //! Called by `pep`, and by whoever changes policy or config while the gateway runs.
 
@@ -19,6 +19,7 @@ use crate::domain::audit::{ocsf, redaction};
 use crate::domain::catalog::{Answerer, Tool};
 use crate::domain::identity::{AuthMethod, Principal, Tenant};
 use crate::domain::mcp::Era;
+use crate::domain::pdp::ruling::Fault;
 use crate::domain::pdp::{Input, Obligation, Outcome};
 use crate::domain::refusal::{No, Reason};
 
@@ -101,6 +102,10 @@ pub struct Decided<'a> {
     pub reasons: &'a [Reason],
     /// What must be done.
     pub obligations: &'a [Obligation],
+    /// Names of the tools that may be seen: of a list all of them, else the called tool's or nothing.
+    pub visible: &'a [String],
+    /// Why no trustworthy decision could be made, if so.
+    pub fault: Option<Fault>,
     /// What the policy saw.
     pub input: &'a Input,
     /// SHA-256 (hex) of the policy bundle.
@@ -376,6 +381,8 @@ impl Record {
             outcome: decided.outcome,
             reasons: decided.reasons.to_vec(),
             obligations: decided.obligations.to_vec(),
+            visible: Some(decided.visible.to_vec()),
+            fault: decided.fault,
             input_digest: ocsf::digest(&input),
             bundle_digest: decided.bundle_digest.to_owned(),
             data_digest: decided.data_digest.to_owned(),
@@ -406,15 +413,13 @@ impl Record {
     }
 
     /// What is to be written now. Later records of the same action name the decisions and leave out
-    /// their inputs, which stand in this one.
+    /// their inputs and what they let be seen, which stand in this one.
     #[must_use]
     pub fn stage(&mut self, stage: Stage, now_ms: i64) -> Self {
         self.stage = stage;
         self.at_ms = now_ms;
         let now = self.clone();
-        for decision in &mut self.decisions {
-            decision.input = None;
-        }
+        self.decisions.iter_mut().for_each(DecisionLine::shorten);
         self.dropped.clear();
         now
     }
@@ -426,9 +431,7 @@ impl Record {
             what.arguments = Value::String(redaction::DROPPED.to_owned());
             what.dropped = vec!["/arguments".to_owned()];
         }
-        for decision in &mut self.decisions {
-            decision.input = None;
-        }
+        self.decisions.iter_mut().for_each(DecisionLine::shorten);
         self.dropped.clear();
         self.with("reduced", "the record was too large; arguments and decision inputs were left out")
     }

@@ -3,7 +3,8 @@
 //! Promises: what is in a [`Bundle`] was read as text, as YAML without duplicate keys, or as JSON;
 //! the same files give the same digests whatever order they came in; every fault is reported at
 //! once, with its place and what to do. Never reads a file and never compiles one: `pdp::lint` and
-//! `pdp::engine` do that next. Called by `adapters::reload::bundle` and the policy commands.
+//! `pdp::engine` do that next. Called by `adapters::reload::bundle`,
+//! `pdp::archive` and the policy commands.
 
 mod shape;
 
@@ -19,7 +20,7 @@ use crate::domain::canonical;
 const FILE_BYTES_MAX: usize = 1_048_576;
 
 /// Depth that a data file may have; regorus refuses 128, and tables of a security team need five.
-const DATA_DEPTH_MAX: usize = 64;
+pub(super) const DATA_DEPTH_MAX: usize = 64;
 
 /// Something in a bundle that keeps it from being loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -69,6 +70,7 @@ pub struct Bundle {
     files: Vec<(String, String)>,
     tests: Vec<(String, String)>,
     data: Value,
+    schema: Option<String>,
     digest: String,
     data_digest: String,
 }
@@ -80,51 +82,16 @@ impl Bundle {
     /// becomes `data.<name>`, and `schema/data.json` says what that may be. Anything else is left alone.
     pub fn from_files(mut files: Vec<(String, Vec<u8>)>) -> Result<Self, Vec<BundleFault>> {
         files.sort();
-        let mut faults = Vec::new();
-        let mut policies = Vec::new();
-        let mut tests = Vec::new();
-        let mut data = BTreeMap::new();
-        let mut origins = BTreeMap::new();
-        let mut schema = None;
+        let mut draft = Draft::default();
         for (path, bytes) in files {
-            let Some(kind) = Kind::of(&path) else { continue };
-            match read(&path, bytes) {
-                Err(fault) => faults.push(fault),
-                Ok(text) => match kind {
-                    Kind::Policy => policies.push((path, text)),
-                    Kind::Test => tests.push((path, text)),
-                    Kind::Schema => schema = Some(text),
-                    Kind::Data { name } => match place(&mut data, name.clone(), &path, &text) {
-                        Ok(()) => drop(origins.insert(name, path)),
-                        Err(fault) => faults.push(fault),
-                    },
-                },
+            match Kind::of(&path) {
+                None => {}
+                Some(Kind::Policy) => draft.policy(path, bytes),
+                Some(Kind::Schema) => draft.schema(&path, bytes),
+                Some(Kind::Data { name }) => draft.data_file(name, path, bytes),
             }
         }
-        if policies.is_empty() && faults.is_empty() {
-            faults.push(BundleFault::new(
-                "",
-                "the bundle has no policy file",
-                "put the `.rego` files under the bundle's directory; the entry point is `data.loopiq.gateway.decision`",
-            ));
-        }
-        let data = Value::Object(data.into_iter().collect::<Map<_, _>>());
-        if let Some(schema) = schema.filter(|_| faults.is_empty()) {
-            faults.extend(shape::check(&schema, &data, &origins));
-        }
-        match canonical::digest_value(&data) {
-            Err(cause) => faults.push(BundleFault::new(
-                "",
-                format!("the data has no canonical form: {cause}"),
-                "keep integers in the data files within 2^53",
-            )),
-            Ok(data_digest) if faults.is_empty() => {
-                let digest = digest_of_files(&policies);
-                return Ok(Self { files: policies, tests, data, digest, data_digest });
-            }
-            Ok(_) => {}
-        }
-        Err(faults)
+        draft.finish()
     }
 
     /// Policy files: (relative path, text), by path.
@@ -151,6 +118,12 @@ impl Bundle {
         Ok(Self { data, data_digest, ..self.clone() })
     }
 
+    /// The JSON Schema that the data fits, as text; none when the bundle carries none.
+    #[must_use]
+    pub fn schema(&self) -> Option<&str> {
+        self.schema.as_deref()
+    }
+
     /// SHA-256 (hex) over the policy files.
     #[must_use]
     pub fn digest(&self) -> &str {
@@ -164,10 +137,84 @@ impl Bundle {
     }
 }
 
-/// What a file of a bundle is.
+/// A bundle as its files are read, from a folder or from an archive.
+#[derive(Default)]
+pub(super) struct Draft {
+    policies: Vec<(String, String)>,
+    tests: Vec<(String, String)>,
+    data: Map<String, Value>,
+    /// Which file gave which member of the data.
+    origins: BTreeMap<String, String>,
+    schema: Option<String>,
+    faults: Vec<BundleFault>,
+}
+
+impl Draft {
+    /// Takes a `.rego` file; `*_test.rego` are tests.
+    pub(super) fn policy(&mut self, path: String, bytes: Vec<u8>) {
+        let into = if path.ends_with("_test.rego") { &mut self.tests } else { &mut self.policies };
+        match read(&path, bytes) {
+            Ok(text) => into.push((path, text)),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    /// Takes the schema of the data.
+    pub(super) fn schema(&mut self, path: &str, bytes: Vec<u8>) {
+        match read(path, bytes) {
+            Ok(text) => self.schema = Some(text),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    /// Takes the whole data, read by whoever knows its layout. `origins` says which file gave which member.
+    pub(super) fn data(&mut self, data: Map<String, Value>, origins: BTreeMap<String, String>) {
+        (self.data, self.origins) = (data, origins);
+    }
+
+    fn data_file(&mut self, name: String, path: String, bytes: Vec<u8>) {
+        let placed = read(&path, bytes).and_then(|text| place(&mut self.data, name.clone(), &path, &text));
+        match placed {
+            Ok(()) => drop(self.origins.insert(name, path)),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    /// The bundle, or every fault of its files.
+    pub(super) fn finish(mut self) -> Result<Bundle, Vec<BundleFault>> {
+        self.policies.sort();
+        self.tests.sort();
+        if self.policies.is_empty() && self.faults.is_empty() {
+            self.faults.push(BundleFault::new(
+                "",
+                "the bundle has no policy file",
+                "put the `.rego` files under the bundle's directory; the entry point is `data.loopiq.gateway.decision`",
+            ));
+        }
+        let data = Value::Object(self.data);
+        if let Some(schema) = self.schema.as_ref().filter(|_| self.faults.is_empty()) {
+            self.faults.extend(shape::check(schema, &data, &self.origins));
+        }
+        match canonical::digest_value(&data) {
+            Err(cause) => self.faults.push(BundleFault::new(
+                "",
+                format!("the data has no canonical form: {cause}"),
+                "keep integers in the data files within 2^53",
+            )),
+            Ok(data_digest) if self.faults.is_empty() => {
+                let digest = digest_of_files(&self.policies);
+                let Self { policies: files, tests, schema, .. } = self;
+                return Ok(Bundle { files, tests, data, schema, digest, data_digest });
+            }
+            Ok(_) => {}
+        }
+        Err(self.faults)
+    }
+}
+
+/// What a file of a bundle's folder is.
 enum Kind {
     Policy,
-    Test,
     Schema,
     Data { name: String },
 }
@@ -180,7 +227,6 @@ impl Kind {
         let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
         let (stem, extension) = file.rsplit_once('.')?;
         match extension {
-            "rego" if stem.ends_with("_test") => Some(Self::Test),
             "rego" => Some(Self::Policy),
             "yaml" | "yml" | "json" if folder == "data" => Some(Self::Data { name: stem.to_owned() }),
             _ => None,
@@ -198,7 +244,7 @@ fn read(path: &str, bytes: Vec<u8>) -> Result<String, BundleFault> {
     })
 }
 
-fn place(data: &mut BTreeMap<String, Value>, name: String, path: &str, text: &str) -> Result<(), BundleFault> {
+fn place(data: &mut Map<String, Value>, name: String, path: &str, text: &str) -> Result<(), BundleFault> {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if !plain {
@@ -212,21 +258,16 @@ fn place(data: &mut BTreeMap<String, Value>, name: String, path: &str, text: &st
     if deeper_than(&value, DATA_DEPTH_MAX) {
         return Err(BundleFault::new(path, format!("the data is nested deeper than {DATA_DEPTH_MAX}"), "flatten it"));
     }
-    match data.entry(name) {
-        std::collections::btree_map::Entry::Vacant(free) => {
-            free.insert(value);
-            Ok(())
-        }
-        std::collections::btree_map::Entry::Occupied(taken) => Err(BundleFault::new(
-            path,
-            format!("another file already gives `data.{}`", taken.key()),
-            "keep one of the two files",
-        )),
+    if data.contains_key(&name) {
+        let message = format!("another file already gives `data.{name}`");
+        return Err(BundleFault::new(path, message, "keep one of the two files"));
     }
+    data.insert(name, value);
+    Ok(())
 }
 
 /// JSON goes through the YAML reader too: it is a subset, and this reader refuses duplicate keys.
-fn parse_data(path: &str, text: &str) -> Result<Value, BundleFault> {
+pub(super) fn parse_data(path: &str, text: &str) -> Result<Value, BundleFault> {
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options::<Value>(text, options).map_err(|cause| {
         let fault =
@@ -246,7 +287,7 @@ fn number(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn deeper_than(value: &Value, depth: usize) -> bool {
+pub(super) fn deeper_than(value: &Value, depth: usize) -> bool {
     match value {
         Value::Array(items) => depth == 0 || items.iter().any(|item| deeper_than(item, depth - 1)),
         Value::Object(members) => depth == 0 || members.values().any(|member| deeper_than(member, depth - 1)),

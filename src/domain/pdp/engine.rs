@@ -27,6 +27,7 @@ use crate::domain::pdp::ENTRY_POINT;
 use crate::domain::pdp::Input;
 use crate::domain::pdp::Outcome;
 use crate::domain::pdp::Phase;
+use crate::domain::pdp::Reads;
 use crate::domain::pdp::ToolFacts;
 use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
@@ -68,6 +69,7 @@ struct Compiled {
     data_digest: Arc<str>,
     notes: Vec<BundleFault>,
     warnings: Vec<BundleFault>,
+    reads: Reads,
 }
 
 impl std::fmt::Debug for Pdp {
@@ -100,6 +102,7 @@ impl Pdp {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let reads = Reads::of(engine.get_modules());
         let data = regorus::Value::from(bundle.data().clone());
         engine.add_data(data.clone()).map_err(|cause| vec![lint::fault_of(&cause.to_string())])?;
         engine.set_execution_timer_config(TIMER);
@@ -131,6 +134,7 @@ impl Pdp {
                 data_digest: bundle.data_digest().into(),
                 notes,
                 warnings,
+                reads,
             }),
         })
     }
@@ -151,6 +155,12 @@ impl Pdp {
     #[must_use]
     pub fn warnings(&self) -> &[BundleFault] {
         &self.compiled.warnings
+    }
+
+    /// Which parts of the input its rules may look at.
+    #[must_use]
+    pub fn reads(&self) -> &Reads {
+        &self.compiled.reads
     }
 
     /// SHA-256 (hex) over the policy files.

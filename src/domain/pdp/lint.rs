@@ -13,6 +13,7 @@ pub(super) mod graph;
 mod inputs;
 mod names;
 mod packages;
+pub(super) mod reads;
 mod scan;
 
 use regorus::unstable::Module;

@@ -93,6 +93,8 @@ fn decide(record: &mut Record, input: &Input) {
         outcome: Outcome::Allow,
         reasons: &[],
         obligations: &[],
+        visible: &["loopiq_create_work_item".to_owned()],
+        fault: None,
         input,
         bundle_digest: "b1",
         data_digest: "a1",
@@ -204,6 +206,33 @@ fn the_input_of_a_decision_is_written_once_and_reads_back_as_it_was() {
 }
 
 #[test]
+fn what_a_decision_let_be_seen_stands_beside_its_input_and_a_fault_is_named() {
+    let (intent, outcome) = write();
+    let (intent, outcome) = (line(&intent), line(&outcome));
+    let of = |line: &Value, name: &str| line["unmapped"]["loopgate"]["decisions"][0].get(name).cloned();
+    assert_eq!(of(&intent, "visible"), Some(json!(["loopiq_create_work_item"])));
+    assert_eq!((of(&outcome, "visible"), of(&intent, "fault")), (None, None));
+    let mut record = Record::open(opened());
+    let seen = input(Map::new(), Vec::new());
+    let broken = Decided {
+        id: "dec-2",
+        outcome: Outcome::Deny,
+        reasons: &[],
+        obligations: &[],
+        visible: &[],
+        fault: Some(crate::domain::pdp::ruling::Fault::Undefined),
+        input: &seen,
+        bundle_digest: "b1",
+        data_digest: "a1",
+        engine: "vm",
+        instructions: None,
+    };
+    record.decided(&broken, |_| None);
+    let line = line(&record.stage(Stage::Denied, 1_001));
+    assert_eq!((of(&line, "visible"), of(&line, "fault")), (Some(json!([])), Some(json!("policy_undefined"))));
+}
+
+#[test]
 fn sensitive_fields_are_dropped_from_the_payload_the_decision_and_the_facts_and_named() {
     let fact = |tool: &str| EarlierCall {
         tool: tool.to_owned(),
@@ -281,6 +310,8 @@ fn taint_further(record: &mut Record, secret: &str, reasons: &[Reason]) {
         outcome: Outcome::Deny,
         reasons,
         obligations: &obligations,
+        visible: &[secret.to_owned()],
+        fault: None,
         input: &seen,
         bundle_digest: secret,
         data_digest: secret,
