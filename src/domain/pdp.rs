@@ -11,6 +11,7 @@ pub mod archive;
 pub mod ruling;
 pub mod engine;
 pub mod suite;
+pub mod coverage;
 pub mod cases;
 pub mod explain;
 pub mod outline;
