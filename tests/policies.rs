@@ -95,7 +95,7 @@ fn every_test_of_the_policies_passes() {
     let failed: Vec<_> = suite
         .tests()
         .iter()
-        .map(|test| (&test.name, suite.run(test)))
+        .map(|test| (&test.name, suite.run(test, None)))
         .filter(|(_, verdict)| *verdict != Verdict::Pass)
         .collect();
     assert!(failed.is_empty(), "{failed:#?}");

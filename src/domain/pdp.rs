@@ -12,6 +12,7 @@ pub mod archive;
 pub mod ruling;
 pub mod engine;
 pub mod suite;
+pub mod coverage;
 pub mod cases;
 pub mod conformance;
 pub mod outline;

@@ -114,6 +114,7 @@ fn test_passes_fails_and_refuses_to_test_nothing() {
     home.write(test, &(home.read(test) + "\ntest_that_fails if {\n\tfalse\n}\n"));
     let said = run(&["policy", "test", &home.path("policies")]).exits(1);
     assert!(said.out.contains("test_that_fails: FAIL") && said.out.contains("FAIL: 1/"), "{said:?}");
+    assert!(said.out.contains("roles_test.rego:") && said.out.contains("✗ false"), "{said:?}");
     assert!(said.err.starts_with("error: 1 of "), "{said:?}");
 }
 
@@ -145,4 +146,112 @@ fn eval_answers_as_the_gateway_would_in_words_and_in_json() {
     let said = run(&["policy", "eval", &policies, "--input", &file]).exits(2);
     assert!(said.err.contains("not an input: unknown field `surprise`"), "{said:?}");
     run(&["policy", "eval", &policies, "--input", "not-there.json"]).exits(2);
+}
+
+/// A bundle of its own, with tests and cases that fail in every way there is.
+fn failing() -> Home {
+    let home = Home::with_own_policies("http://127.0.0.1:9");
+    let test = "policies/loopiq/gateway/roles_test.rego";
+    let tests = r#"
+test_wrong_code if {
+	d := decision with input as call(vic, get_evidence, {})
+	not d.allow
+	codes(d.reasons) == {"nothing"}
+}
+
+test_every if {
+	every n in [1, 2, 30] {
+		n < 10
+	}
+}
+
+test_boom if to_number("x") == 1
+
+todo_test_later if false
+"#;
+    home.write(test, &(home.read(test) + tests));
+    let people = "policies/cases/people.yaml";
+    let case = "  - {name: wrong of vic, caller: vic, tool: loopiq_search_evidence, expect: {outcome: pending}}\n";
+    home.write(people, &(home.read(people) + case));
+    home
+}
+
+#[test]
+fn what_fails_is_told_with_its_condition_its_values_and_its_place() {
+    let home = failing();
+    let policies = home.path("policies");
+    let said = run(&["policy", "test", &policies, "--run", "wrong_code|test_every$|boom|later$|wrong of vic"]).exits(1);
+    for words in [
+        "test_wrong_code: FAIL (",
+        "✗ codes(d.reasons) == {\"nothing\"}",
+        "codes(d.reasons) = {\"permission_missing\"}",
+        "it does not hold for = [30]",
+        "test_boom: ERROR (",
+        "could not parse string as number",
+        "people.yaml: wrong of vic: FAIL\n  outcome deny, expected pending\n",
+        "reasons [permission_missing], expected []",
+        "--case \"wrong of vic\"",
+        "FAIL: 4/4\nSKIPPED: 1\n",
+    ] {
+        assert!(said.out.contains(words), "no `{words}` in\n{}", said.out);
+    }
+    assert!(!said.out.contains('\u{1b}') && !said.out.contains("instead of"), "{}", said.out);
+    let shown = ["policy", "test", &policies, "--json", "--run", "wrong_code|later$|wrong of vic"];
+    let told = run(&shown).exits(1).json();
+    let rows = told.as_array().unwrap();
+    let by = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{told:#}"));
+    let wrong = by("test_wrong_code");
+    assert_eq!((&wrong["package"], &wrong["fail"]), (&json!("data.loopiq.gateway_test"), &json!(true)));
+    assert_eq!(wrong["location"]["file"], "loopiq/gateway/roles_test.rego");
+    assert!(wrong["location"]["row"].is_u64() && wrong["duration"].is_u64(), "{wrong:#}");
+    assert_eq!(wrong["conditions"][0]["conditions"][2]["state"], "failed", "{wrong:#}");
+    assert_eq!(by("todo_test_later")["skip"], true);
+    assert_eq!(by("wrong of vic")["differences"][0], "outcome deny, expected pending");
+    let slow = ["policy", "test", &policies, "--run", "wrong_code", "--timeout", "1ns"];
+    assert!(run(&slow).exits(1).out.contains("test_wrong_code: ERROR ("), "a test may not take longer than it may");
+    for (wrong, words) in [(&["--timeout", "soon"], "a time with its unit"), (&["--threshold", "101"], "from 0 to 100")]
+    {
+        let said = run(&[&["policy", "test", &policies][..], wrong].concat()).exits(2);
+        assert!(said.err.contains(words), "{said:?}");
+    }
+}
+
+#[test]
+fn coverage_of_the_policies_is_whole_and_a_rule_that_nothing_tests_is_found() {
+    let policies = shown(&of_repository("policies"));
+    let said = run(&["policy", "test", &policies, "--coverage", "--threshold", "100"]).exits(0);
+    assert!(said.out.lines().last().is_some_and(|line| line.starts_with("coverage") && line.ends_with("100.00 %")));
+    let home = Home::with_own_policies("http://127.0.0.1:9");
+    let rules = "\nreasons contains {\n\t\"code\": \"never\", \"message\": \"<b>m</b>\", \"next\": \"n\",\n} if {\n\tinput.schema == 7\n\tinput.dry_run\n}\n";
+    home.write(RULES, &(home.read(RULES) + rules));
+    let (policies, page) = (home.path("policies"), home.path("coverage.html"));
+    let lines = home.read(RULES).lines().count();
+    let words = ["policy", "test", &policies, "--coverage", "--threshold", "100", "--coverage-html", &page];
+    let said = run(&words).exits(1);
+    let row = said.out.lines().find(|line| line.contains("roles.rego")).unwrap();
+    assert!(row.contains("not covered: ") && row.ends_with(&format!("{}", lines - 1)), "{row}");
+    assert!(said.err.starts_with("error: coverage is 98.") && said.out.contains("PASS: "), "{said:?}");
+    let html = home.read("coverage.html");
+    assert!(html.contains("<tr class=\"no\"") && html.contains("&lt;b&gt;m&lt;/b&gt;") && !html.contains("<b>"));
+    assert!(!html.contains("src=") && !html.contains("<script") && html.contains("prefers-color-scheme"));
+    let told = run(&["policy", "test", &policies, "--coverage", "--json"]).exits(0).json();
+    let file = &told["files"]["loopiq/gateway/roles.rego"];
+    let last = file["not_covered"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["end"]["row"], lines - 1, "{file:#}");
+    assert!(told["coverage"].as_f64().is_some_and(|percent| percent > 90.0 && percent < 100.0), "{told:#}");
+    assert!(told["files"].as_object().unwrap().keys().all(|path| !path.ends_with("_test.rego")), "{told:#}");
+}
+
+#[test]
+fn bench_tells_what_each_test_and_case_costs() {
+    let policies = shown(&of_repository("policies"));
+    let few = ["policy", "test", &policies, "--bench", "--count", "1", "--run", "nobody_gets_nothing|ada reads a cert"];
+    let said = run(&few).exits(0);
+    assert!(said.out.lines().count() == 3 && said.out.contains("rvm") && said.out.contains("interpreter"), "{said:?}");
+    let told = run(&[&few[..], &["--json"]].concat()).exits(0).json();
+    let case = &told[1];
+    assert_eq!((&case["name"], &case["engine"]), (&json!("ada reads a certification"), &json!("rvm")));
+    assert!(case["instructions"].is_u64() && case["cpu_ns_per_op"].is_u64(), "{case:#}");
+    run(&["policy", "test", &policies, "--bench", "--count", "1", "--run", "no such test"]).exits(2);
+    run(&["policy", "test", &policies, "--count", "1"]).exits(2);
 }

@@ -4,7 +4,7 @@
 //! which single changes, each tried, would make it allowed. Text from inputs and data is printed
 //! with nothing in it that a terminal obeys. Called by `cli::policy`.
 
-mod words;
+pub(super) mod words;
 
 use std::io::Write;
 

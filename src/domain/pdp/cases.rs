@@ -4,6 +4,8 @@
 //! decides; what is not expected is a failure, so a case that names no reasons expects none; a
 //! misspelt field is refused. Called by the policy commands and `tests/policies.rs`.
 
+pub mod expected;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -16,11 +18,11 @@ use crate::domain::pdp::Caller;
 use crate::domain::pdp::Context;
 use crate::domain::pdp::EarlierCall;
 use crate::domain::pdp::Input;
-use crate::domain::pdp::Obligation;
-use crate::domain::pdp::Outcome;
 use crate::domain::pdp::Phase;
+use crate::domain::pdp::ResponseFacts;
 use crate::domain::pdp::ToolFacts;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::cases::expected::Expected;
 use crate::domain::pdp::engine::Pdp;
 use crate::domain::pdp::ruling::Engine;
 use crate::domain::pdp::ruling::Ruling;
@@ -57,6 +59,12 @@ pub struct Who {
     /// Direct permissions.
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// OAuth scopes.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// The OAuth client; empty when nothing is said.
+    #[serde(default)]
+    pub client: String,
     /// How they authenticated; `oauth` when nothing is said.
     #[serde(default = "oauth")]
     pub method: AuthMethod,
@@ -95,6 +103,12 @@ pub struct Case {
     /// Earlier calls in it, oldest first.
     #[serde(default)]
     pub earlier: Vec<Earlier>,
+    /// The answer under inspection; only in the response phase.
+    #[serde(default)]
+    pub response: Option<ResponseFacts>,
+    /// The moment, RFC 3339; 2026-09-21T14:13:20Z when nothing is said.
+    #[serde(default)]
+    pub at: Option<jiff::Timestamp>,
     /// What must come of it.
     pub expect: Expected,
 }
@@ -112,6 +126,9 @@ pub struct Earlier {
     /// Arguments.
     #[serde(default)]
     pub arguments: Map<String, Value>,
+    /// Ids of records that its answer carried.
+    #[serde(default)]
+    pub record_ids: Vec<String>,
     /// Whether it succeeded; it did when nothing is said.
     #[serde(default = "yes")]
     pub ok: bool,
@@ -119,32 +136,6 @@ pub struct Earlier {
 
 fn yes() -> bool {
     true
-}
-
-/// What must come of a case.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Expected {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// Codes of all reasons, in any order.
-    #[serde(default)]
-    pub reasons: Vec<String>,
-    /// Paths that must be redacted, if the case says anything about it.
-    #[serde(default)]
-    pub redact: Option<Vec<String>>,
-    /// Whether the caller must not know of the tool.
-    #[serde(default)]
-    pub hidden: bool,
-    /// When listing: all names that are seen.
-    #[serde(default)]
-    pub visible: Option<Vec<String>>,
-    /// When listing: names that are seen, among others.
-    #[serde(default)]
-    pub sees: Vec<String>,
-    /// When listing: names that are not seen.
-    #[serde(default)]
-    pub misses: Vec<String>,
 }
 
 /// Whether a file of a bundle is a table of cases, by its path.
@@ -193,6 +184,14 @@ fn yaml<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Bun
         .map_err(|cause| BundleFault::new(path, cause.to_string(), "correct the table; the rest of it was not read"))
 }
 
+impl Case {
+    /// What is not as expected in what was decided.
+    #[must_use]
+    pub fn differences(&self, ruling: &Ruling) -> Vec<String> {
+        self.expect.differences(self.tool.as_deref(), ruling)
+    }
+}
+
 impl Table {
     /// Runs one case and says what was not as expected.
     pub fn run(
@@ -203,8 +202,7 @@ impl Table {
         tools: &BTreeMap<String, ToolFacts>,
     ) -> Result<(), String> {
         let input = self.input(case, tools)?;
-        let ruling = pdp.decide_on(engine, &input);
-        let wrong = differences(case, &ruling);
+        let wrong = case.differences(&pdp.decide_on(engine, &input));
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 
@@ -218,6 +216,10 @@ impl Table {
         if tool.is_none() != (case.phase == Phase::List) {
             return Err("a list names no tool, and everything else names one".to_owned());
         }
+        if case.response.is_some() && case.phase != Phase::Response {
+            return Err("only the response phase has a response".to_owned());
+        }
+        let now_ms = case.at.map_or(NOW_MS, jiff::Timestamp::as_millisecond);
         Ok(Input {
             schema: 1,
             phase: case.phase,
@@ -228,8 +230,8 @@ impl Table {
                 roles: who.roles.clone(),
                 teams: who.teams.clone(),
                 permissions: who.permissions.clone(),
-                scopes: Vec::new(),
-                client: String::new(),
+                scopes: who.scopes.clone(),
+                client: who.client.clone(),
                 method: who.method,
             },
             tool,
@@ -237,71 +239,27 @@ impl Table {
             arguments: case.arguments.clone(),
             dry_run: case.dry_run,
             approval: case.approval.clone(),
-            facts: case.earlier.iter().map(earlier).collect(),
-            response: None,
+            facts: case.earlier.iter().map(|call| earlier(call, now_ms)).collect(),
+            response: case.response.clone(),
             context: Context {
                 workflow: case.workflow.clone(),
                 chain: Vec::new(),
-                now_ms: NOW_MS,
-                now: NOW.to_owned(),
+                now_ms,
+                now: case.at.map_or_else(|| NOW.to_owned(), |at| at.to_string()),
             },
         })
     }
 }
 
-fn earlier(call: &Earlier) -> EarlierCall {
+fn earlier(call: &Earlier, now_ms: i64) -> EarlierCall {
     EarlierCall {
         tool: call.tool.clone(),
         arguments: call.arguments.clone(),
-        record_ids: Vec::new(),
-        at_ms: NOW_MS - 60_000,
+        record_ids: call.record_ids.clone(),
+        at_ms: now_ms.saturating_sub(60_000),
         ok: call.ok,
     }
 }
 
-fn differences(case: &Case, ruling: &Ruling) -> Vec<String> {
-    let expected = &case.expect;
-    let mut wrong = Vec::new();
-    if let Some(fault) = ruling.fault() {
-        wrong.push(format!("no decision: {}: {}", fault.as_str(), ruling.detail()));
-    }
-    if ruling.outcome() != expected.outcome {
-        wrong.push(format!("outcome {:?}, expected {:?}", ruling.outcome(), expected.outcome));
-    }
-    let mut got: Vec<&str> = ruling.reasons().iter().map(|reason| reason.code.as_str()).collect();
-    let mut want: Vec<&str> = expected.reasons.iter().map(String::as_str).collect();
-    got.sort_unstable();
-    want.sort_unstable();
-    if got != want {
-        wrong.push(format!("reasons {got:?}, expected {want:?}"));
-    }
-    if let Some(reason) = ruling.reasons().iter().find(|reason| reason.message.is_empty() || reason.next.is_empty()) {
-        wrong.push(format!("reason `{}` has no message or no next step", reason.code));
-    }
-    let redacted = ruling.obligations().iter().find_map(|one| match one {
-        Obligation::Redact { paths } => Some(paths.clone()),
-        Obligation::RequireApproval { .. } | Obligation::Audit { .. } | Obligation::Limit { .. } => None,
-    });
-    let redacted = redacted.unwrap_or_default();
-    if let Some(paths) = expected.redact.as_ref().filter(|paths| **paths != redacted) {
-        wrong.push(format!("redacts {redacted:?}, expected {paths:?}"));
-    }
-    match &case.tool {
-        Some(tool) if ruling.sees(tool) == expected.hidden => {
-            wrong.push(format!("`{tool}` is {}", if expected.hidden { "seen" } else { "hidden" }));
-        }
-        Some(_) => {}
-        None => wrong.extend(list_differences(expected, ruling)),
-    }
-    wrong
-}
-
-fn list_differences(expected: &Expected, ruling: &Ruling) -> Vec<String> {
-    let mut wrong = Vec::new();
-    if let Some(names) = expected.visible.as_ref().filter(|names| names.as_slice() != ruling.visible()) {
-        wrong.push(format!("sees {:?}, expected {names:?}", ruling.visible()));
-    }
-    wrong.extend(expected.sees.iter().filter(|name| !ruling.sees(name)).map(|name| format!("does not see `{name}`")));
-    wrong.extend(expected.misses.iter().filter(|name| ruling.sees(name)).map(|name| format!("sees `{name}`")));
-    wrong
-}
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Promises: what is told was evaluated by the interpreter that decides, on the author's own text;
 //! rules are followed wherever references lead, whatever they are called; a change that is named was
 //! tried and does what is said of it; the work is bounded, and what is left out is said. Never
-//! changes what is decided. Called by the policy commands.
+//! changes what is decided. Called by the policy commands, and by `pdp::suite` for tests that fail.
 
 pub mod changes;
 mod plan;
@@ -209,11 +209,18 @@ impl Explainer {
     }
 
     /// The same for any rule of an engine that has parsed safe policies and has its data.
-    fn of(engine: &mut regorus::Engine, entry: &str) -> Result<Self, BundleFault> {
+    pub(super) fn of(engine: &mut regorus::Engine, entry: &str) -> Result<Self, BundleFault> {
         let modules = engine.get_modules().clone();
         let plan = Plan::new(&modules, entry);
         let trial = Trial::new(engine, &plan, &modules)?;
         Ok(Self { plan, trial, entry: entry.to_owned() })
+    }
+
+    /// Why a rule holds or does not, for some input.
+    pub(super) fn rule(&mut self, input: Value) -> Vec<Told> {
+        self.trial.ask(input);
+        let asked = Asked { rule: self.entry.clone(), ..Asked::default() };
+        Teller::new(&self.plan, &mut self.trial, false).why(&asked, false, 0)
     }
 
     /// Explains what `pdp`, which must have been compiled from the same bundle, decides about `input`.

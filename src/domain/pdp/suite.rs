@@ -2,14 +2,22 @@
 //!
 //! Promises: OPA's habits: a test passes when it is defined and not false, `todo_test_*` is
 //! skipped; the interpreter runs them, because tests use `with`; one test cannot disturb another,
-//! and one that panics or never ends has failed. Called by the policy commands.
+//! and one that panics or never ends has failed; a test that fails is told condition by condition.
+//! Never reads a clock. Called by the policy commands.
+
+use std::time::Duration;
 
 use regorus::unstable::Rule;
 
+use crate::domain::pdp::ENTRY_POINT;
+use crate::domain::pdp::Input;
 use crate::domain::pdp::ast;
 use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::coverage::Coverage;
 use crate::domain::pdp::engine;
+use crate::domain::pdp::explain::Explainer;
+use crate::domain::pdp::explain::Told;
 use crate::domain::pdp::lint;
 
 /// The tests of one bundle, ready to run.
@@ -27,6 +35,8 @@ pub struct Test {
     pub path: String,
     /// Line, from 1.
     pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
     /// `todo_test_…`: written down, not yet meant to pass.
     pub todo: bool,
 }
@@ -70,7 +80,34 @@ impl Suite {
         let data = regorus::Value::from(bundle.data().clone());
         engine.add_data(data).map_err(|cause| vec![lint::fault_of(&cause.to_string())])?;
         engine.set_execution_timer_config(engine::TIMER);
+        // Analyses everything once, and not once in every copy; what is wrong shows in the tests.
+        let _analysed = engine::guarded(|| engine.eval_query("true".to_owned(), false).is_ok());
         Ok(Self { engine, tests })
+    }
+
+    /// How long one test may take.
+    pub fn limit(&mut self, most: Duration) {
+        self.engine
+            .set_execution_timer_config(regorus::utils::limits::ExecutionTimerConfig { limit: most, ..engine::TIMER });
+    }
+
+    /// A coverage of nothing yet.
+    #[must_use]
+    pub fn coverage(&mut self) -> Coverage {
+        Coverage::new(self.engine.get_modules())
+    }
+
+    /// Why a test failed: its rule with its conditions. Nothing when it cannot be taken apart.
+    #[must_use]
+    pub fn why(&self, test: &Test) -> Vec<Told> {
+        let told = Explainer::of(&mut self.engine.clone(), &test.name);
+        told.map(|mut explainer| explainer.rule(regorus::Value::new_object())).unwrap_or_default()
+    }
+
+    /// Evaluates the decision for an input, as it would be decided, for what it covers.
+    pub fn cover(&self, input: &Input, coverage: &mut Coverage) {
+        let input = serde_json::to_value(input).map_or(regorus::Value::Undefined, regorus::Value::from);
+        let _decided_elsewhere = self.eval(ENTRY_POINT, input, Some(coverage));
     }
 
     /// Every test, by file and line.
@@ -79,23 +116,37 @@ impl Suite {
         &self.tests
     }
 
-    /// Runs one.
+    /// Runs one, and notes what it covers if that is asked.
     #[must_use]
-    pub fn run(&self, test: &Test) -> Verdict {
+    pub fn run(&self, test: &Test, coverage: Option<&mut Coverage>) -> Verdict {
         if test.todo {
             return Verdict::Skipped;
         }
-        let answer = engine::guarded(|| {
-            let mut engine = self.engine.clone();
-            engine.set_input(regorus::Value::new_object());
-            engine.eval_rule(test.name.clone())
-        });
-        match answer {
-            Err(panic) => Verdict::Error(panic),
-            Ok(Err(cause)) => Verdict::Error(lint::fault_of(&cause.to_string()).to_string()),
-            Ok(Ok(regorus::Value::Undefined | regorus::Value::Bool(false))) => Verdict::Fail,
-            Ok(Ok(_)) => Verdict::Pass,
+        match self.eval(&test.name, regorus::Value::new_object(), coverage) {
+            Err(cause) => Verdict::Error(cause),
+            Ok(regorus::Value::Undefined | regorus::Value::Bool(false)) => Verdict::Fail,
+            Ok(_) => Verdict::Pass,
         }
+    }
+
+    fn eval(
+        &self,
+        rule: &str,
+        input: regorus::Value,
+        coverage: Option<&mut Coverage>,
+    ) -> Result<regorus::Value, String> {
+        let covering = coverage.is_some();
+        let (answer, report) = engine::guarded(|| {
+            let mut engine = self.engine.clone();
+            engine.set_enable_coverage(covering);
+            engine.set_input(input);
+            let answer = engine.eval_rule(rule.to_owned());
+            (answer, if covering { engine.get_coverage_report().ok() } else { None })
+        })?;
+        if let (Some(coverage), Some(report)) = (coverage, report) {
+            coverage.add(&report);
+        }
+        answer.map_err(|cause| lint::fault_of(&cause.to_string()).to_string())
     }
 }
 
@@ -108,6 +159,7 @@ fn test_of(rule: &Rule, package: &str) -> Option<Test> {
         name: format!("{package}.{name}"),
         path: span.source.get_path().clone(),
         line: span.line,
+        column: span.col,
         todo,
     })
 }

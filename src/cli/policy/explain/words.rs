@@ -1,7 +1,8 @@
 //! An explanation in words, for a terminal.
 //!
 //! Promises: one line for each condition and one for each value; whatever comes from outside is
-//! escaped first. Never decides what is told. Called by `cli::policy::explain`.
+//! escaped first. Never decides what is told. Called by `cli::policy::explain` and
+//! `cli::policy::test`, which tells why a test failed.
 
 use std::io;
 use std::io::Write;
@@ -106,6 +107,17 @@ fn stopped_at(told: &Told) -> Option<&Tried> {
 fn root_of(tried: &Tried) -> &Tried {
     let below = tried.because.iter().find(|told| !told.again && !told.held);
     below.and_then(stopped_at).map_or(tried, root_of)
+}
+
+/// A test that failed: where it stopped, what that saw, and the conditions before it.
+pub(in crate::cli::policy) fn failed(rules: &[Told], out: &mut dyn Write) -> io::Result<()> {
+    for told in rules.iter().filter(|told| !told.held) {
+        if let Some(stopped) = stopped_at(told) {
+            writeln!(out, "  {}:{}", plain(&told.path), stopped.line)?;
+        }
+        conditions(told, 4, out)?;
+    }
+    Ok(())
 }
 
 /// Rules of one name under one heading.

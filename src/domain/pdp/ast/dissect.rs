@@ -146,6 +146,14 @@ pub(in crate::domain::pdp) enum Index {
     Expr(String),
 }
 
+impl Definition {
+    /// Lines on which something of it begins.
+    pub(in crate::domain::pdp) fn lines(&self) -> BTreeSet<u32> {
+        let conditions = self.bodies.iter().flat_map(|body| &body.conditions).map(|one| one.place.line);
+        conditions.chain([self.place.line]).collect()
+    }
+}
+
 /// Takes a rule apart; nothing when its head is no plain name.
 pub(in crate::domain::pdp) fn definition(rule: &Rule) -> Option<Definition> {
     match rule {
