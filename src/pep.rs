@@ -12,6 +12,7 @@ pub mod arrival;
 pub mod desk;
 pub mod ports;
 pub mod rules;
+pub mod served;
 pub mod rollout;
 pub mod shadow;
 mod asked;

@@ -37,6 +37,7 @@ use loopgate::domain::pdp::Outcome;
 use loopgate::domain::pdp::ToolFacts;
 use loopgate::domain::pdp::bundle::Bundle;
 use loopgate::domain::pdp::bundle::BundleFault;
+use loopgate::domain::pdp::capabilities;
 use loopgate::domain::pdp::cases;
 use loopgate::domain::pdp::engine::Pdp;
 use loopgate::domain::pdp::ruling::Engine;
@@ -211,6 +212,7 @@ fn the_schemas_are_those_of_the_types() {
     for (path, schema) in [
         ("policies/schema/input.json", schemars::schema_for!(Input).to_value()),
         ("policies/schema/decision.json", schemars::schema_for!(Decision).to_value()),
+        ("policies/schema/capabilities.json", capabilities::document()),
         ("policies/schema/replay-report.json", schemars::schema_for!(Report).to_value()),
     ] {
         let text = format!("{schema:#}\n");
@@ -296,7 +298,7 @@ fn the_commands_answer_with_words_and_exit_codes() {
     let named = scratch("decision := {\"allow\": false, \"visible\": [\"x\" | input.caller.user == \"ada\"]}");
     let (code, words) = loopgate(&["check", named.path().to_str().unwrap()]);
     assert_eq!(code, 0, "{words}");
-    assert!(words.contains("warning: g.rego:3:") && words.contains("`input.caller.user`"), "{words}");
+    assert!(words.contains("g.rego:3:48: warning: ") && words.contains("`input.caller.user`"), "{words}");
 
     let broken = scratch("decision := {");
     let (code, words) = loopgate(&["check", broken.path().to_str().unwrap()]);

@@ -7,6 +7,7 @@
 //! [`steward`] does. Called by `app` and the commands.
 
 pub mod bundle;
+pub mod pull;
 pub mod steward;
 mod look;
 

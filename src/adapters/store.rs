@@ -40,7 +40,9 @@ use crate::domain::canonical::Limits;
 use crate::domain::pdp::archive::ARCHIVE_BYTES_MAX;
 use crate::domain::pdp::archive::About;
 use crate::domain::pdp::archive::Archive;
+use crate::domain::pdp::archive::order::Taken;
 use crate::domain::pdp::bundle::Bundle;
+use crate::pep::served::Memory;
 
 /// What is remembered of a rollout.
 const STATE: &str = "state.json";
@@ -214,16 +216,6 @@ impl Store {
         self.set_document(STATE, state)
     }
 
-    /// What was remembered of a server of bundles; none if nothing was.
-    pub fn served<T: DeserializeOwned>(&self) -> Result<Option<T>, StoreFault> {
-        self.document(SERVED)
-    }
-
-    /// Remembers what was taken from a server of bundles, durably and whole.
-    pub fn set_served<T: Serialize>(&self, served: &T) -> Result<(), StoreFault> {
-        self.set_document(SERVED, served)
-    }
-
     fn document<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StoreFault> {
         let path = self.dir.join(name);
         let Some(bytes) = read(&path, DOCUMENT.bytes_max)? else { return Ok(None) };
@@ -259,6 +251,16 @@ impl Store {
             io_fault(&path, cause)
         })?;
         sync_names(folder)
+    }
+}
+
+impl Memory for Store {
+    fn taken(&self) -> Result<Option<Taken>, String> {
+        self.document(SERVED).map_err(|fault| fault.to_string())
+    }
+
+    fn remember(&self, taken: &Taken) -> Result<(), String> {
+        self.set_document(SERVED, taken).map_err(|fault| fault.to_string())
     }
 }
 

@@ -6,9 +6,12 @@
 
 mod activate;
 mod check;
-mod eval;
 mod diff;
+mod eval;
+mod fault;
 mod replay;
+mod explain;
+mod question;
 mod rollback;
 mod status;
 mod test;
@@ -51,6 +54,8 @@ enum Command {
     Replay(Box<replay::Replay>),
     /// Say what differs between two bundles.
     Diff(diff::Diff),
+    /// Say why a decision is what it is, and what would change it.
+    Explain(explain::Explain),
     /// Say which policy is in force at a running gateway, what waits and what was before.
     Status(status::Status),
     /// Put the policy that waits in force, with its replay report.
@@ -65,7 +70,7 @@ enum Command {
 /// Where the bundle is, and the tools that it decides about.
 #[derive(Debug, Args)]
 struct Place {
-    /// Folder of the bundle: `.rego` files, and `data/*.yaml`.
+    /// Folder of the bundle: `.rego` files, and `data/*.yaml`; or an archive in OPA's format.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Catalog whose tools the bundle decides about [default: DIR/cases/tools.yaml].
@@ -125,6 +130,7 @@ pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), Polic
         Command::Eval(eval) => eval::run(eval, out),
         Command::Replay(replay) => replay::run(replay, exe, out),
         Command::Diff(diff) => diff::run(diff, out),
+        Command::Explain(explain) => explain::run(explain, out),
         Command::Status(status) => status::run(status, out),
         Command::Activate(activate) => activate::run(activate, out),
         Command::Rollback(rollback) => rollback::run(rollback, out),
@@ -150,7 +156,7 @@ fn compile(place: &Place, out: &mut dyn Write) -> Result<(Bundle, Pdp, BTreeMap<
 }
 
 fn tools(place: &Place) -> Result<BTreeMap<String, ToolFacts>, PolicyFault> {
-    if let Err(cause) = std::fs::read_dir(&place.dir) {
+    if let Err(cause) = std::fs::metadata(&place.dir) {
         // WHY: not a fault of a bundle, for there is none.
         return Err(PolicyFault::File { path: place.dir.display().to_string(), message: cause.to_string() });
     }

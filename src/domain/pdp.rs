@@ -7,12 +7,14 @@
 //! Called by `pep`, `adapters::reload` and the policy commands.
 
 pub mod bundle;
+pub mod capabilities;
 pub mod archive;
 pub mod ruling;
 pub mod engine;
 pub mod suite;
 pub mod cases;
 pub mod outline;
+pub mod explain;
 mod ast;
 mod lint;
 mod probe;

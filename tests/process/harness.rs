@@ -304,6 +304,24 @@ impl Home {
         replica
     }
 
+    /// Every file in it, to be laid down again by [`Home::of`].
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let root = self.dir.path();
+        let name = |path: &Path| path.strip_prefix(root).unwrap().to_owned();
+        files(root).iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// A home with these files: what one gateway has done, for several tests.
+    pub(crate) fn of(files: &[(PathBuf, Vec<u8>)]) -> Self {
+        let home = Self { dir: tempfile::tempdir().unwrap() };
+        for (name, bytes) in files {
+            let path = home.dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        home
+    }
+
     pub(crate) fn path(&self, name: &str) -> String {
         shown(&self.dir.path().join(name))
     }

@@ -21,6 +21,7 @@ mod crash;
 mod once;
 mod check;
 mod doctor;
+mod explain;
 mod catalog;
 mod policy;
 mod replay;

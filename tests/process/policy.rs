@@ -28,6 +28,74 @@ fn check_says_what_would_be_loaded_or_every_fault_with_its_place() {
     assert!(said.err.starts_with("error: `not-there`: ") && said.out.is_empty(), "{said:?}");
 }
 
+/// Each mistake that an edit makes: the rule, its code, its place, and what is said to do.
+#[test]
+fn check_finds_each_mistake_of_an_edit_with_its_place_and_remedy() {
+    let table = [
+        ("input.caller.rolls", "unknown_input_field", 2, "did you mean `roles`?"),
+        ("\tnot tenant.mcp_enable", "unknown_data_field", 7, "did you mean `mcp_enabled`?"),
+        ("time.now_ns() > 5", "impure_builtin", 2, "`input.context.now_ms`"),
+        ("io.jwt.decode(\"x\")", "unsupported_builtin", 2, "`input.caller`"),
+        ("starts_with(\"x\", \"y\")", "unknown_function", 2, "did you mean `startswith`?"),
+        ("startswith(\"x\")", "arity", 2, "give it what it takes"),
+        ("input.caller.roles == \"admin\"", "type_clash", 2, "`\"admin\" in input.caller.roles`"),
+        ("input.phase == \"cal\"", "impossible_value", 17, "did you mean \"call\"?"),
+        ("input.phase == \"list\"; input.phase == \"call\"", "never_holds", 25, "write two rules"),
+    ];
+    let home = Home::with_own_policies("http://127.0.0.1:9");
+    let before = home.read(RULES);
+    let line = before.lines().count() + 3;
+    for (body, code, column, remedy) in table {
+        home.write(RULES, &format!("{before}\nreasons contains {{\"code\": \"x\"}} if {{\n\t{body}\n}}\n"));
+        let said = run(&["policy", "check", &home.path("policies"), "--json"]).exits(1);
+        let found = said.json();
+        assert_eq!(found.as_array().map(Vec::len), Some(1), "{body}: {found:#}");
+        let fault = &found[0];
+        assert_eq!((&fault["code"], &fault["severity"]), (&json!(code), &json!("error")), "{body}: {found:#}");
+        assert_eq!((&fault["line"], &fault["column"]), (&json!(line), &json!(column)), "{body}: {found:#}");
+        assert_eq!(fault["path"], "loopiq/gateway/roles.rego", "{body}: {found:#}");
+        assert!(fault["remedy"].as_str().is_some_and(|said| said.contains(remedy)), "{body}: {found:#}");
+    }
+    home.write(RULES, &format!("{before}\nreason contains {{\"code\": \"x\"}} if input.dry_run\n"));
+    let said = run(&["policy", "check", &home.path("policies")]).exits(1);
+    let place = format!("loopiq/gateway/roles.rego:{}:1: no rule that decides refers to `reason`", line - 1);
+    assert!(said.out.starts_with(&place), "{said:#?}");
+    let lines: Vec<_> = said.out.lines().collect();
+    assert!(lines[1].ends_with("| reason contains {\"code\": \"x\"} if input.dry_run"), "{said:#?}");
+    assert!(lines[2].trim_start().starts_with("| ^^^^^^") && lines[3].contains("did you mean `reasons`?"), "{said:#?}");
+}
+
+#[test]
+fn check_tells_every_fault_of_every_file_at_once_and_of_tests_too() {
+    let home = Home::with_own_policies("http://127.0.0.1:9");
+    let (tests, other) = ("policies/loopiq/gateway/roles_test.rego", "policies/loopiq/gateway/tenants.rego");
+    let (rules, of_tests, of_other) = (home.read(RULES), home.read(tests), home.read(other));
+    home.write(tests, &(of_tests + "\ntest_x if nothing_like_it(1)\n"));
+    let found = run(&["policy", "check", &home.path("policies"), "--json"]).exits(1).json();
+    assert_eq!(
+        (&found[0]["path"], &found[0]["code"]),
+        (&json!("loopiq/gateway/roles_test.rego"), &json!("unknown_function"))
+    );
+    home.write(RULES, &(rules + "\na if {\n\t1 ==\n}\n\nb := [\n\nc := 1 2\n"));
+    home.write(other, &(of_other + "\nd if {\n"));
+    let found = run(&["policy", "check", &home.path("policies"), "--json"]).exits(1).json();
+    let paths: Vec<_> = found.as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap()).collect();
+    assert!(paths.len() >= 4 && paths.iter().filter(|path| path.ends_with("tenants.rego")).count() == 1, "{found:#}");
+    assert!(found.as_array().unwrap().iter().all(|fault| fault["code"] == "parse_error"), "{found:#}");
+}
+
+#[test]
+fn what_is_only_worth_a_look_is_refused_when_asked_to_be_strict() {
+    let home = Home::with_own_policies("http://127.0.0.1:9");
+    home.write(RULES, &(home.read(RULES) + "\nreasons contains {\"code\": \"x\"} if input.caller.user == \"eve\"\n"));
+    let said = run(&["policy", "check", &home.path("policies")]).exits(0);
+    assert!(said.out.contains("roles.rego:") && said.out.contains(": warning: `input.caller.user`"), "{said:#?}");
+    let found = run(&["policy", "check", &home.path("policies"), "--json"]).exits(0).json();
+    assert_eq!((&found[0]["code"], &found[0]["severity"]), (&json!("named_caller"), &json!("warning")), "{found:#}");
+    let found = run(&["policy", "check", &home.path("policies"), "--json", "--strict"]).exits(1).json();
+    assert_eq!(found[0]["severity"], "error", "{found:#}");
+}
+
 #[test]
 fn test_passes_fails_and_refuses_to_test_nothing() {
     let policies = shown(&of_repository("policies"));

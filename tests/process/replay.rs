@@ -2,7 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
+use loopgate::adapters::reload::bundle;
+use loopgate::adapters::store::Store;
 use loopgate::domain::audit::checkpoint::PublicKey;
 use loopgate::domain::replay::envelope;
 use serde_json::Value;
@@ -22,6 +26,11 @@ const RELEASE: &str = "backend-v1.0-GCN";
 
 /// A journal that a gateway wrote: reads, a write, a call that waits for people, hidden tools, lists.
 fn recorded() -> Home {
+    static FILES: LazyLock<Vec<(PathBuf, Vec<u8>)>> = LazyLock::new(|| a_day().files());
+    Home::of(&FILES)
+}
+
+fn a_day() -> Home {
     let sandbox = Sandbox::start();
     let home = Home::with_own_policies(&sandbox.url);
     let gateway = Gateway::serve(&home);
@@ -183,8 +192,7 @@ fn a_policy_that_is_no_longer_at_hand_is_told_and_can_be_named() {
     copy(Path::new(&home.path("policies")), Path::new(&home.path("kept")));
     let roles = home.read("policies/data/roles.yaml");
     home.write("policies/data/roles.yaml", &roles.replacen("viewer:", "watcher:", 1));
-    // What the gateway itself keeps of the policies that were in force is not to help here.
-    drop(fs::remove_dir_all(home.path("policies-kept")));
+    // Without settings, so that what the gateway itself keeps does not help.
     let unkept = [
         "policy",
         "replay",
@@ -206,6 +214,10 @@ fn a_policy_that_is_no_longer_at_hand_is_told_and_can_be_named() {
     let report = run(&[&unkept[..], &["--recorded", &kept, "--json"]].concat()).exits(0).json();
     assert_eq!((&report["replay"]["decisions"]["skipped"], &report["replay"]["proven"]), (&json!(0), &json!(true)));
     assert_ne!(report["replay"]["decisions"]["changed"], 0);
+    let kept = home.path("a-store");
+    Store::open(Path::new(&kept)).unwrap().put(&bundle::read(Path::new(&home.path("kept"))).unwrap()).unwrap();
+    let stored = run(&[&unkept[..], &["--recorded", &kept, "--json"]].concat()).exits(0).json();
+    assert_eq!(stored["replay"], report["replay"], "the same from where a gateway keeps its bundles");
     let mut no_key = unkept.clone();
     no_key.drain(4..6);
     assert!(run(&no_key).exits(2).err.contains("--pub KEY_FILE"));

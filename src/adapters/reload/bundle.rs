@@ -1,4 +1,4 @@
-//! Bundles from a folder, tried in a child process before anybody loads them.
+//! Bundles from a folder or an archive, tried in a child process before anybody loads them.
 //!
 //! Promises: a bundle that ends, stalls or exhausts the process that compiles it does so in a
 //! child with limits of memory, time and stack, and comes back as a fault; what was tried is what
@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::process::Stdio;
@@ -22,8 +24,12 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
 use crate::domain::pdp::ToolFacts;
+use crate::domain::pdp::archive::ARCHIVE_BYTES_MAX;
+use crate::domain::pdp::archive::Archive;
+use crate::domain::pdp::archive::ArchiveFault;
 use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::engine::Pdp;
 
 /// How long a child may take. A bundle of 10,000 tenants takes a second in a debug build.
@@ -64,7 +70,7 @@ struct Answer {
     faults: Vec<BundleFault>,
 }
 
-/// Reads the bundle in `dir` and tries it in a child of `exe`, which must be this program.
+/// Reads the bundle at `dir`, a folder or an archive, and tries it in a child of `exe`, which must be this program.
 ///
 /// The caller compiles what comes back with [`Pdp::compile`].
 pub async fn load_checked(
@@ -75,18 +81,46 @@ pub async fn load_checked(
     let folder = dir.to_owned();
     let bundle = tokio::task::spawn_blocking(move || read(&folder))
         .await
-        .map_err(|cause| vec![broken(format!("the folder could not be read: {cause}"))])??;
+        .map_err(|cause| vec![broken(format!("the bundle could not be read: {cause}"))])??;
     check_in_child(exe, &bundle, tools).await?;
     Ok(bundle)
 }
 
-/// Reads the bundle in `dir`, compiling nothing.
-pub fn read(dir: &Path) -> Result<Bundle, Vec<BundleFault>> {
-    Bundle::from_files(files(dir)?)
+/// Reads the bundle at `path`, a folder or an archive in OPA's format, compiling nothing.
+///
+/// Says nothing about the signature of an archive: whoever runs a command named the file themselves.
+pub fn read(path: &Path) -> Result<Bundle, Vec<BundleFault>> {
+    if !path.is_file() {
+        return Bundle::from_files(files(path)?);
+    }
+    let plain = |faults: Vec<ArchiveFault>| faults.into_iter().map(BundleFault::from).collect::<Vec<_>>();
+    Ok(archive(path)?.open().map_err(plain)?.bundle)
 }
 
-/// Every file below `dir` but hidden ones: (path relative to `dir` with `/`, bytes), by path.
+/// Unpacks an archive.
+pub fn archive(path: &Path) -> Result<Archive, Vec<BundleFault>> {
+    let unread = |cause: io::Error| {
+        let message = format!("cannot be read: {cause}");
+        vec![BundleFault::new(&path.display().to_string(), message, "check that it exists and who may read it")]
+    };
+    // One byte more than allowed, so that a longer file is seen to be longer.
+    let most = u64::try_from(ARCHIVE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(unread)?;
+    Archive::unpack(&bytes).map_err(|fault| {
+        let mut fault = BundleFault::from(fault);
+        if fault.path.is_empty() {
+            fault.path = path.display().to_string();
+        }
+        vec![fault]
+    })
+}
+
+/// Every file of an archive; or below a folder, but for hidden ones: (relative path with `/`, bytes), by path.
 pub fn files(dir: &Path) -> Result<Vec<(String, Vec<u8>)>, Vec<BundleFault>> {
+    if dir.is_file() {
+        return Ok(archive(dir)?.into_files().into_iter().collect());
+    }
     let mut found = Vec::new();
     let mut bytes = 0;
     let mut folders = vec![(dir.to_owned(), String::new(), 0)];
@@ -144,7 +178,7 @@ pub async fn check_in_child(
         // Dropping the child kills it.
         Err(_elapsed) => {
             let message = format!("the bundle was not compiled and tried within {} s", CHECK_TIMEOUT.as_secs());
-            return Err(vec![BundleFault::new("", message, GROWS)]);
+            return Err(vec![BundleFault::new("", message, GROWS).coded(Code::CheckFailed)]);
         }
     };
     if !status.success() {
@@ -189,10 +223,11 @@ fn died(status: ExitStatus) -> BundleFault {
         format!("the bundle ended the process that tried it ({status})"),
         "look for rules that nest or chain very deeply, or that build very large values",
     )
+    .coded(Code::CheckFailed)
 }
 
 fn broken(message: String) -> BundleFault {
-    BundleFault::new("", message, TRY_AGAIN)
+    BundleFault::new("", message, TRY_AGAIN).coded(Code::CheckFailed)
 }
 
 /// Whether trying the same bundle again may give another answer: the child did not run, or the
@@ -216,7 +251,8 @@ pub fn serve_child(input: &mut dyn io::Read, output: &mut dyn io::Write) -> io::
         .stack_size(CHILD_STACK_BYTES)
         .spawn(move || Pdp::compile(&request.bundle, &request.tools).err().unwrap_or_default())?;
     let faults = trying.join().unwrap_or_else(|_panic| {
-        vec![BundleFault::new("", "the policy engine panicked on this bundle", "look at what was changed last")]
+        let remedy = "look at what was changed last";
+        vec![BundleFault::new("", "the policy engine panicked on this bundle", remedy).coded(Code::CheckFailed)]
     });
     serde_json::to_writer(&mut *output, &Answer { faults })?;
     output.flush()

@@ -116,9 +116,11 @@ fn state_is_remembered_whole_or_refused() {
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.state::<Value>().unwrap(), None);
     store.set_state(&json!({"live": "one", "serial": 7})).unwrap();
-    store.set_served(&json!({"serial": 9})).unwrap();
+    store.remember(&Taken::default()).unwrap();
     assert_eq!(store.state::<Value>().unwrap().unwrap()["serial"], 7);
-    assert_eq!(store.served::<Value>().unwrap().unwrap()["serial"], 9);
+    assert_eq!(store.taken().unwrap(), Some(Taken::default()));
+    fs::write(dir.path().join(SERVED), "{\"serial\": \"five\"}").unwrap();
+    assert!(store.taken().is_err(), "what is not known is not guessed");
     for torn in ["", "{\"live\": \"on", "{\"live\": 1, \"live\": 2}", "[] []"] {
         fs::write(dir.path().join(STATE), torn).unwrap();
         assert!(matches!(store.state::<Value>(), Err(StoreFault::Damaged { .. })), "{torn:?} passed");

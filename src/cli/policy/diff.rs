@@ -180,7 +180,11 @@ fn tell(difference: &Difference, out: &mut dyn Write) -> Result<(), PolicyFault>
 }
 
 fn some(count: usize, what: &str) -> String {
-    if count == 0 { "the same".to_owned() } else { format!("{} otherwise", print::count(count, what)) }
+    match count {
+        0 => "the same".to_owned(),
+        1 => format!("1 {what} differs"),
+        many => format!("{many} {what}s differ"),
+    }
 }
 
 fn short(value: &serde_json::Value) -> String {

@@ -5,7 +5,6 @@
 //! `cli::policy`.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
@@ -13,8 +12,10 @@ use serde_json::json;
 use crate::cli::policy::Place;
 use crate::cli::policy::PolicyFault;
 use crate::cli::policy::compile;
-use crate::cli::policy::text_of;
-use crate::domain::pdp::Input;
+use crate::cli::policy::question::Question;
+use crate::cli::policy::tools;
+use crate::cli::print::plain;
+use crate::cli::print::plain_json;
 use crate::domain::pdp::Outcome;
 use crate::domain::pdp::ruling::Ruling;
 
@@ -22,22 +23,23 @@ use crate::domain::pdp::ruling::Ruling;
 pub(super) struct Eval {
     #[command(flatten)]
     place: Place,
-    /// What to decide, as `policies/schema/input.json` describes it.
-    #[arg(short, long, value_name = "FILE")]
-    input: PathBuf,
     /// Print the decision as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    question: Question,
 }
 
 pub(super) fn run(eval: &Eval, out: &mut dyn Write) -> Result<(), PolicyFault> {
-    let text = text_of(&eval.input)?;
-    let input: Input = serde_json::from_str(&text).map_err(|cause| PolicyFault::File {
-        path: eval.input.display().to_string(),
-        message: format!("not an input: {cause}; see `policies/schema/input.json`"),
-    })?;
+    let asked = eval.question.read(&eval.place.dir, &tools(&eval.place)?)?;
     let (_, pdp, _) = compile(&eval.place, out)?;
-    let ruling = pdp.decide(&input);
+    let ruling = pdp.decide(&asked.input);
+    let outcome = match ruling.outcome() {
+        Outcome::Allow => "allow",
+        Outcome::Pending => "pending",
+        Outcome::Deny => "deny",
+    };
+    let notes = asked.notes(ruling.bundle_digest(), ruling.data_digest(), outcome);
     if eval.json {
         let answer = json!({
             "outcome": ruling.outcome(),
@@ -47,37 +49,46 @@ pub(super) fn run(eval: &Eval, out: &mut dyn Write) -> Result<(), PolicyFault> {
             "fault": ruling.fault(),
             "detail": ruling.detail(),
             "engine": ruling.engine(),
-            "instructions": pdp.instructions(&input),
+            "instructions": pdp.instructions(&asked.input),
             "bundleDigest": ruling.bundle_digest(),
             "dataDigest": ruling.data_digest(),
+            "notes": notes,
         });
-        writeln!(out, "{answer:#}")?;
+        writeln!(out, "{}", plain_json_lines(&format!("{answer:#}")))?;
     } else {
-        in_words(&ruling, out)?;
+        in_words(&ruling, &notes, out)?;
     }
     Ok(())
 }
 
-fn in_words(ruling: &Ruling, out: &mut dyn Write) -> Result<(), PolicyFault> {
+/// JSON over several lines, with nothing in it that a terminal obeys.
+fn plain_json_lines(json: &str) -> String {
+    json.lines().map(plain_json).collect::<Vec<_>>().join("\n")
+}
+
+fn in_words(ruling: &Ruling, notes: &[String], out: &mut dyn Write) -> Result<(), PolicyFault> {
     let outcome = match ruling.outcome() {
         Outcome::Allow => "allow",
         Outcome::Pending => "pending: people must agree",
         Outcome::Deny => "deny",
     };
     writeln!(out, "{outcome}")?;
+    for note in notes {
+        writeln!(out, "  note: {}", plain(note))?;
+    }
     if let Some(fault) = ruling.fault() {
-        writeln!(out, "  no decision ({}): {}", fault.as_str(), ruling.detail())?;
+        writeln!(out, "  no decision ({}): {}", fault.as_str(), plain(ruling.detail()))?;
     }
     for reason in ruling.reasons() {
-        writeln!(out, "  {}: {}", reason.code, reason.message)?;
-        writeln!(out, "    next: {}", reason.next)?;
+        writeln!(out, "  {}: {}", reason.code, plain(&reason.message))?;
+        writeln!(out, "    next: {}", plain(&reason.next))?;
     }
     for obligation in ruling.obligations() {
         let text = serde_json::to_string(obligation).unwrap_or_default();
-        writeln!(out, "  obligation {text}")?;
+        writeln!(out, "  obligation {}", plain_json(&text))?;
     }
     for name in ruling.visible() {
-        writeln!(out, "  sees {name}")?;
+        writeln!(out, "  sees {}", plain(name))?;
     }
     Ok(())
 }

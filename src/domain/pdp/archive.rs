@@ -12,6 +12,7 @@
 
 pub mod keys;
 pub mod sign;
+pub mod order;
 mod hash;
 mod manifest;
 mod pack;
@@ -70,6 +71,8 @@ pub enum Code {
     ScopeMismatch,
     /// The manifest names digests of other content.
     DigestMismatch,
+    /// A newer one was taken already.
+    OlderRevision,
     /// Policies or data that no bundle may have.
     PolicyInvalid,
 }
@@ -92,6 +95,7 @@ impl Code {
             Self::FileExtra => "file_extra",
             Self::ScopeMismatch => "scope_mismatch",
             Self::DigestMismatch => "digest_mismatch",
+            Self::OlderRevision => "older_revision",
             Self::PolicyInvalid => "policy_invalid",
         }
     }
@@ -184,6 +188,19 @@ impl Archive {
     /// The bytes of the archive: the same for the same files.
     pub fn pack(&self) -> Result<Vec<u8>, ArchiveFault> {
         pack::pack(&self.files)
+    }
+
+    /// Its files, by path without a leading `/`.
+    #[must_use]
+    pub fn into_files(self) -> BTreeMap<String, Vec<u8>> {
+        self.files
+    }
+
+    /// Changes a file of it behind the back of whoever signed it; no bytes take it away.
+    #[cfg(test)]
+    pub(crate) fn edit(&mut self, path: &str, bytes: &[u8]) {
+        self.files.insert(path.to_owned(), bytes.to_vec());
+        self.files.retain(|_, bytes| !bytes.is_empty());
     }
 
     /// Reads the bundle. Says nothing about signatures.

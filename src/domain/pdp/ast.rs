@@ -3,10 +3,14 @@
 //! Promises: each reference is reported once, as a whole chain (`data.tenants[input.x].name`), with
 //! its static parts named; a name counts as local only where the rule declares it. Only looks.
 //! Called by `pdp::lint` and its children. The types of regorus' syntax tree are marked unstable
-//! there; the version is pinned, and this file is the one place that matches on their shapes.
+//! there; the version is pinned, and this room is the one place that matches on their shapes.
 
-use std::collections::BTreeSet;
+pub(super) mod dissect;
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use regorus::unstable::ArithOp;
 use regorus::unstable::AssignOp;
 use regorus::unstable::BoolOp;
 use regorus::unstable::Expr;
@@ -14,6 +18,7 @@ use regorus::unstable::Literal;
 use regorus::unstable::Query;
 use regorus::unstable::Ref;
 use regorus::unstable::Rule;
+use regorus::unstable::RuleAssign;
 use regorus::unstable::RuleHead;
 use regorus::unstable::Span;
 
@@ -26,6 +31,16 @@ pub(super) enum Part {
     Number,
     /// `[anything else]`; with the variable's name if it is one.
     Dynamic(Option<String>),
+}
+
+impl Part {
+    /// The step as people write it, without what is looked up.
+    pub(super) fn written(&self) -> String {
+        match self {
+            Self::Name(name) => format!(".{name}"),
+            Self::Number | Self::Dynamic(_) => "[…]".to_owned(),
+        }
+    }
 }
 
 /// A whole reference.
@@ -62,52 +77,111 @@ pub(super) enum Node<'a> {
     Ref(Chain<'a>),
     /// A call, with its arguments.
     Call(Chain<'a>, &'a [Ref<Expr>]),
-    /// `left == right`, `left != right`, `left = right` or `left in right`.
-    Compare(&'a Expr, &'a Expr),
+    /// Two values that are compared.
+    Compare(Comparison, &'a Expr, &'a Expr),
+    /// `left + right` and its kind.
+    Arith(&'a ArithOp, &'a Expr, &'a Expr),
+    /// `some key, value in collection`; of `every`, the collection alone.
+    Loop(Option<&'a Expr>, Option<&'a Expr>, &'a Expr),
+    /// What one definition of a complete rule or function gives; nothing stands for `true`.
+    Value(Option<&'a Expr>),
+    /// What one definition of a set puts into it.
+    Element(&'a Expr),
+    /// The statements of one body, comprehension or `every`; met before what is in them.
+    Query(&'a Query),
     /// A `with` modifier.
     With(&'a Span),
 }
 
-/// Names that are local at the place of a node.
-#[derive(Debug, Default)]
-pub(super) struct Scope {
-    frames: Vec<BTreeSet<String>>,
+/// How two values are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// `==` or `=`.
+    Equal,
+    /// `!=`.
+    NotEqual,
+    /// `<` and its kind.
+    Order,
+    /// `in`.
+    In,
 }
 
-impl Scope {
+/// What a local name stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Binding<'a> {
+    /// Something that the walk does not follow.
+    Free,
+    /// `name := value`.
+    Value(&'a Expr),
+    /// `some name, _ in collection`.
+    Key(&'a Expr),
+    /// `some name in collection`, or `every`.
+    Item(&'a Expr),
+    /// The argument at this place.
+    Argument(usize),
+}
+
+type Frame<'a> = BTreeMap<String, Binding<'a>>;
+
+/// Names that are local at the place of a node.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope<'a> {
+    frames: Vec<Rc<Frame<'a>>>,
+}
+
+impl<'a> Scope<'a> {
     /// Whether the rule itself declares `name` here.
     pub(super) fn has(&self, name: &str) -> bool {
-        name.starts_with('_') || self.frames.iter().any(|frame| frame.contains(name))
+        name.starts_with('_') || self.frames.iter().any(|frame| frame.contains_key(name))
+    }
+
+    /// What `name` stands for, and what is local where that is written.
+    pub(super) fn binding(&self, name: &str) -> Option<(Binding<'a>, Self)> {
+        let at = self.frames.iter().rposition(|frame| frame.contains_key(name))?;
+        let found = *self.frames.get(at)?.get(name)?;
+        Some((found, Self { frames: self.frames.get(..=at)?.to_vec() }))
+    }
+
+    /// This scope and what a query inside it declares.
+    pub(super) fn inside(&self, query: &'a Query) -> Self {
+        let mut inner = self.clone();
+        inner.frames.push(Rc::new(declared(query)));
+        inner
     }
 }
 
 /// Walks a whole rule, head and bodies.
-pub(super) fn walk(rule: &Rule, visit: &mut dyn FnMut(Node<'_>, &Scope)) {
+pub(super) fn walk<'a>(rule: &'a Rule, visit: &mut dyn FnMut(Node<'a>, &Scope<'a>)) {
     let mut walker = Walker { scope: Scope::default(), visit };
     match rule {
-        Rule::Default { args, value, .. } => {
-            walker.within(args.iter().flat_map(|arg| names_in(arg)).collect(), |w| w.expr(value));
-        }
+        Rule::Default { args, value, .. } => walker.within(arguments(args), |w| {
+            w.meet(Node::Value(Some(value)));
+            w.expr(value);
+        }),
         Rule::Spec { head, bodies, .. } => {
             let (refr, args, key, assign) = match head {
                 RuleHead::Compr { refr, assign, .. } => (refr, [].as_slice(), None, assign.as_ref()),
                 RuleHead::Set { refr, key, .. } => (refr, [].as_slice(), key.as_ref(), None),
                 RuleHead::Func { refr, args, assign, .. } => (refr, args.as_slice(), None, assign.as_ref()),
             };
-            let args: BTreeSet<String> = args.iter().flat_map(|arg| names_in(arg)).collect();
-            let head_exprs = |w: &mut Walker<'_>| {
+            let head_exprs = |w: &mut Walker<'a, '_>, given: Option<&'a RuleAssign>| {
+                match key {
+                    Some(key) => w.meet(Node::Element(key)),
+                    None => w.meet(Node::Value(given.map(|assign| assign.value.as_ref()))),
+                }
                 w.indexes(refr);
                 for expr in key.into_iter().chain(assign.map(|assign| &assign.value)) {
                     w.expr(expr);
                 }
             };
-            walker.within(args, |w| {
+            walker.within(arguments(args), |w| {
                 if bodies.is_empty() {
-                    head_exprs(w);
+                    head_exprs(w, assign);
                 }
                 for body in bodies {
                     w.within(declared(&body.query), |w| {
-                        head_exprs(w);
+                        let given = if body.is_else { body.assign.as_ref() } else { body.assign.as_ref().or(assign) };
+                        head_exprs(w, given);
                         if let Some(assign) = &body.assign {
                             w.expr(&assign.value);
                         }
@@ -117,6 +191,14 @@ pub(super) fn walk(rule: &Rule, visit: &mut dyn FnMut(Node<'_>, &Scope)) {
             });
         }
     }
+}
+
+fn arguments(args: &[Ref<Expr>]) -> Frame<'_> {
+    let mut frame = Frame::new();
+    for (at, arg) in args.iter().enumerate() {
+        bind(&mut frame, arg, Binding::Argument(at));
+    }
+    frame
 }
 
 /// The chain that `expr` is, if it is one.
@@ -159,58 +241,101 @@ pub(super) fn constant(expr: &Expr) -> bool {
     }
 }
 
+/// The text that `expr` is, if it is written out.
+pub(super) fn text(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::String { value, .. } | Expr::RawString { value, .. } => Some(text_of(value)),
+        _ => None,
+    }
+}
+
+/// `expr` as it stands in its file; brackets around it are lost.
+pub(super) fn written(expr: &Expr) -> String {
+    match expr {
+        Expr::String { span, .. } => format!("\"{}\"", span.text()),
+        Expr::RawString { span, .. } => format!("`{}`", span.text()),
+        _ => expr.span().text().to_owned(),
+    }
+}
+
 fn text_of(value: &regorus::Value) -> String {
     value.as_string().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Variables of a pattern, such as `[a, {"b": c}]`.
-fn names_in(pattern: &Expr) -> Vec<String> {
+/// Variables of a pattern, such as `[a, {"b": c}]`. Only a pattern that is one name stands for the
+/// whole of what it is matched with.
+fn bind<'a>(frame: &mut Frame<'a>, pattern: &Expr, whole: Binding<'a>) {
     match pattern {
-        Expr::Var { value, .. } => vec![text_of(value)],
-        Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().flat_map(|item| names_in(item)).collect(),
-        Expr::Object { fields, .. } => fields.iter().flat_map(|(_, _, value)| names_in(value)).collect(),
-        _ => Vec::new(),
+        Expr::Var { value, .. } => {
+            let name = text_of(value);
+            let known = if frame.contains_key(&name) { Binding::Free } else { whole };
+            frame.insert(name, known);
+        }
+        Expr::Array { items, .. } | Expr::Set { items, .. } => {
+            for item in items {
+                bind(frame, item, Binding::Free);
+            }
+        }
+        Expr::Object { fields, .. } => {
+            for (_, _, value) in fields {
+                bind(frame, value, Binding::Free);
+            }
+        }
+        _ => {}
     }
 }
 
+/// Variables of a pattern, such as `[a, {"b": c}]`.
+fn names_in(pattern: &Expr) -> Vec<String> {
+    let mut frame = Frame::new();
+    bind(&mut frame, pattern, Binding::Free);
+    frame.into_keys().collect()
+}
+
 /// Names that a query declares for itself.
-fn declared(query: &Query) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+fn declared(query: &Query) -> Frame<'_> {
+    let mut frame = Frame::new();
     for stmt in &query.stmts {
         match &stmt.literal {
-            Literal::SomeVars { vars, .. } => names.extend(vars.iter().map(|span| span.text().to_owned())),
-            Literal::SomeIn { key, value, .. } => {
-                names.extend(key.iter().chain([value]).flat_map(|pattern| names_in(pattern)));
+            Literal::SomeVars { vars, .. } => {
+                frame.extend(vars.iter().map(|span| (span.text().to_owned(), Binding::Free)));
+            }
+            Literal::SomeIn { key, value, collection, .. } => {
+                if let Some(key) = key {
+                    bind(&mut frame, key, Binding::Key(collection));
+                }
+                bind(&mut frame, value, Binding::Item(collection));
             }
             Literal::Expr { expr, .. } => {
-                if let Expr::AssignExpr { op: AssignOp::ColEq, lhs, .. } = expr.as_ref() {
-                    names.extend(names_in(lhs));
+                if let Expr::AssignExpr { op: AssignOp::ColEq, lhs, rhs, .. } = expr.as_ref() {
+                    bind(&mut frame, lhs, Binding::Value(rhs));
                 }
             }
             Literal::NotExpr { .. } | Literal::Every { .. } => {}
         }
     }
-    names
+    frame
 }
 
-struct Walker<'v> {
-    scope: Scope,
-    visit: &'v mut dyn FnMut(Node<'_>, &Scope),
+struct Walker<'a, 'v> {
+    scope: Scope<'a>,
+    visit: &'v mut dyn FnMut(Node<'a>, &Scope<'a>),
 }
 
-impl Walker<'_> {
-    fn within(&mut self, names: BTreeSet<String>, work: impl FnOnce(&mut Self)) {
-        self.scope.frames.push(names);
+impl<'a> Walker<'a, '_> {
+    fn within(&mut self, names: Frame<'a>, work: impl FnOnce(&mut Self)) {
+        self.scope.frames.push(Rc::new(names));
         work(self);
         self.scope.frames.pop();
     }
 
-    fn meet(&mut self, node: Node<'_>) {
+    fn meet(&mut self, node: Node<'a>) {
         (self.visit)(node, &self.scope);
     }
 
-    fn query(&mut self, query: &Query) {
+    fn query(&mut self, query: &'a Query) {
         self.within(declared(query), |w| {
+            w.meet(Node::Query(query));
             for stmt in &query.stmts {
                 w.literal(&stmt.literal);
                 for with in &stmt.with_mods {
@@ -222,25 +347,31 @@ impl Walker<'_> {
         });
     }
 
-    fn literal(&mut self, literal: &Literal) {
+    fn literal(&mut self, literal: &'a Literal) {
         match literal {
             Literal::SomeVars { .. } => {}
             Literal::SomeIn { key, value, collection, .. } => {
+                self.meet(Node::Loop(key.as_deref(), Some(value), collection));
                 for expr in key.iter().chain([value, collection]) {
                     self.expr(expr);
                 }
             }
             Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.expr(expr),
             Literal::Every { key, value, domain, query, .. } => {
+                self.meet(Node::Loop(None, None, domain));
                 self.expr(domain);
-                let names = key.iter().chain([value]).map(|span| span.text().to_owned()).collect();
-                self.within(names, |w| w.query(query));
+                let mut frame = Frame::new();
+                if let Some(key) = key {
+                    frame.insert(key.text().to_owned(), Binding::Key(domain));
+                }
+                frame.insert(value.text().to_owned(), Binding::Item(domain));
+                self.within(frame, |w| w.query(query));
             }
         }
     }
 
     /// Expressions inside the brackets of a reference.
-    fn indexes(&mut self, expr: &Expr) {
+    fn indexes(&mut self, expr: &'a Expr) {
         match expr {
             Expr::RefBrack { refr, index, .. } => {
                 self.indexes(refr);
@@ -252,7 +383,7 @@ impl Walker<'_> {
         }
     }
 
-    fn expr(&mut self, expr: &Expr) {
+    fn expr(&mut self, expr: &'a Expr) {
         match expr {
             Expr::String { .. }
             | Expr::RawString { .. }
@@ -296,25 +427,34 @@ impl Walker<'_> {
                 }
             }
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
-            Expr::BoolExpr { op: BoolOp::Eq | BoolOp::Ne, lhs, rhs, .. }
-            | Expr::AssignExpr { op: AssignOp::Eq, lhs, rhs, .. } => {
-                self.meet(Node::Compare(lhs, rhs));
-                self.expr(lhs);
-                self.expr(rhs);
+            Expr::BoolExpr { op, lhs, rhs, .. } => {
+                let how = match op {
+                    BoolOp::Eq => Comparison::Equal,
+                    BoolOp::Ne => Comparison::NotEqual,
+                    BoolOp::Lt | BoolOp::Le | BoolOp::Ge | BoolOp::Gt => Comparison::Order,
+                };
+                self.both(Node::Compare(how, lhs, rhs), lhs, rhs);
             }
-            Expr::BinExpr { lhs, rhs, .. }
-            | Expr::BoolExpr { lhs, rhs, .. }
-            | Expr::ArithExpr { lhs, rhs, .. }
-            | Expr::AssignExpr { lhs, rhs, .. } => {
+            Expr::AssignExpr { op: AssignOp::Eq, lhs, rhs, .. } => {
+                self.both(Node::Compare(Comparison::Equal, lhs, rhs), lhs, rhs);
+            }
+            Expr::ArithExpr { op, lhs, rhs, .. } => self.both(Node::Arith(op, lhs, rhs), lhs, rhs),
+            Expr::BinExpr { lhs, rhs, .. } | Expr::AssignExpr { lhs, rhs, .. } => {
                 self.expr(lhs);
                 self.expr(rhs);
             }
             Expr::Membership { key, value, collection, .. } => {
-                self.meet(Node::Compare(value, collection));
+                self.meet(Node::Compare(Comparison::In, value, collection));
                 for expr in key.iter().chain([value, collection]) {
                     self.expr(expr);
                 }
             }
         }
+    }
+
+    fn both(&mut self, node: Node<'a>, left: &'a Expr, right: &'a Expr) {
+        self.meet(node);
+        self.expr(left);
+        self.expr(right);
     }
 }

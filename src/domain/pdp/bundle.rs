@@ -6,6 +6,7 @@
 //! `pdp::engine` do that next. Called by `adapters::reload::bundle`,
 //! `pdp::archive` and the policy commands.
 
+pub mod code;
 mod shape;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::domain::canonical;
+use crate::domain::pdp::bundle::code::Code;
 
 /// Bytes that one file of a bundle may have; regorus' own bound, and far beyond what people edit.
 const FILE_BYTES_MAX: usize = 1_048_576;
@@ -35,13 +37,24 @@ pub struct BundleFault {
     pub message: String,
     /// What to do.
     pub remedy: String,
+    /// What kind of fault it is.
+    #[serde(default)]
+    pub code: Code,
 }
 
 impl BundleFault {
     /// A fault of a whole file, or of the bundle when `path` is empty.
     #[must_use]
     pub fn new(path: &str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line: 0, column: 0, message: message.into(), remedy: remedy.into() }
+        let (message, remedy) = (message.into(), remedy.into());
+        Self { path: path.to_owned(), line: 0, column: 0, message, remedy, code: Code::default() }
+    }
+
+    /// The same fault, of a kind that programs know.
+    #[must_use]
+    pub fn coded(mut self, code: Code) -> Self {
+        self.code = code;
+        self
     }
 
     /// The same fault, at a place in its file.
@@ -116,6 +129,12 @@ impl Bundle {
     #[must_use]
     pub fn schema(&self) -> Option<&str> {
         self.schema.as_deref()
+    }
+
+    /// The same policies with other data, for trying what a change of the data would do.
+    pub(super) fn with_data(&self, data: Value) -> Result<Self, canonical::NotCanonical> {
+        let data_digest = canonical::digest_value(&data)?;
+        Ok(Self { data, data_digest, ..self.clone() })
     }
 
     /// SHA-256 (hex) over the policy files.

@@ -147,6 +147,13 @@ pub struct Expected {
     pub misses: Vec<String>,
 }
 
+/// Whether a file of a bundle is a table of cases, by its path.
+#[must_use]
+pub fn is_table(path: &str) -> bool {
+    let name = path.strip_prefix("cases/").and_then(|name| name.strip_suffix(".yaml"));
+    name.is_some_and(|name| name != "tools")
+}
+
 /// Reads a table of cases.
 pub fn read(path: &str, text: &str) -> Result<Table, BundleFault> {
     yaml(path, text)

@@ -31,6 +31,7 @@ use crate::domain::pdp::Reads;
 use crate::domain::pdp::ToolFacts;
 use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint;
 use crate::domain::pdp::probe;
 use crate::domain::pdp::ruling::Broken;
@@ -88,17 +89,28 @@ impl Pdp {
     /// Some bundles that pass the lint can still stall or exhaust the process that compiles them;
     /// `adapters::reload::bundle` tries every bundle in a child process first.
     pub fn compile(bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>) -> Result<Self, Vec<BundleFault>> {
-        let pdp = Self::load(bundle)?;
-        probe::check(&pdp, bundle, tools)?;
+        let mut pdp = Self::load(bundle)?;
+        let warnings = probe::check(&pdp, bundle, tools)?;
+        if let Some(compiled) = Arc::get_mut(&mut pdp.compiled) {
+            compiled.warnings.extend(warnings);
+        }
         Ok(pdp)
     }
 
+    /// Lints and compiles a bundle that has decided before, to make its decisions again.
+    ///
+    /// Not tried anew: it may rest on tools that are gone by now, and what it decided, it decided.
+    pub fn recorded(bundle: &Bundle) -> Result<Self, Vec<BundleFault>> {
+        Self::load(bundle)
+    }
+
     /// Lints and compiles without the self-test.
-    fn load(bundle: &Bundle) -> Result<Self, Vec<BundleFault>> {
+    pub(super) fn load(bundle: &Bundle) -> Result<Self, Vec<BundleFault>> {
         lint::dangers(bundle.files())?;
         let mut engine = regorus::Engine::new();
         lint::parse(&mut engine, bundle.files())?;
-        let lint::Findings { faults, mut notes, warnings } = lint::rules(engine.get_modules(), bundle.data());
+        let lint::Findings { faults, mut notes, warnings } =
+            lint::rules(engine.get_modules(), &lint::Ground::of(bundle));
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -108,7 +120,7 @@ impl Pdp {
         engine.set_execution_timer_config(TIMER);
         let compiled = guarded(|| engine.compile_with_entrypoint(&regorus::Rc::from(ENTRY_POINT)))
             .and_then(|result| result.map_err(|cause| cause.to_string()))
-            .map_err(|cause| vec![lint::fault_of(&cause)])?;
+            .map_err(|cause| vec![lint::fault_of(&cause).coded(Code::CompileError)])?;
         let (mut program, mut strict) = (None, false);
         if notes.is_empty() {
             match guarded(|| Compiler::compile_from_policy(&compiled, &[ENTRY_POINT]))
@@ -121,7 +133,7 @@ impl Pdp {
                 }
                 // Unknown functions and variables were refused by the lint, so what is left is a
                 // form that only the interpreter runs.
-                Err(cause) => notes.push(lint::fault_of(&cause)),
+                Err(cause) => notes.push(lint::fault_of(&cause).coded(Code::NeedsInterpreter)),
             }
         }
         Ok(Self {

@@ -5,16 +5,22 @@
 //! evaluated; every form of rule that the virtual machine answers wrongly without saying so is
 //! noted, so that the interpreter runs it. Never evaluates. Called by `pdp::engine` and `pdp::suite`.
 
+mod bodies;
 mod bounds;
+pub(super) mod builtins;
 mod calls;
 mod callers;
 mod forms;
-mod graph;
-mod inputs;
+pub(super) mod graph;
 mod names;
 mod packages;
+mod parse;
+mod reach;
 pub(super) mod reads;
 mod scan;
+pub(super) mod types;
+
+use std::collections::BTreeSet;
 
 use regorus::unstable::Module;
 use regorus::unstable::Ref;
@@ -24,8 +30,11 @@ use regorus::unstable::Span;
 use serde_json::Value;
 
 use crate::domain::pdp::ENTRY_POINT;
+use crate::domain::pdp::Input;
 use crate::domain::pdp::ast;
+use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 
 /// What the lint found.
 #[derive(Debug, Default)]
@@ -38,46 +47,86 @@ pub(super) struct Findings {
     pub(super) warnings: Vec<BundleFault>,
 }
 
+impl Findings {
+    fn add(&mut self, other: Self) {
+        self.faults.extend(other.faults);
+        self.notes.extend(other.notes);
+        self.warnings.extend(other.warnings);
+    }
+
+    /// By place, each once: one step may be met on several ways.
+    fn sort(&mut self) {
+        for list in [&mut self.faults, &mut self.notes, &mut self.warnings] {
+            list.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
+            let mut met = BTreeSet::new();
+            list.retain(|fault| met.insert((fault.path.clone(), fault.line, fault.column, fault.message.clone())));
+        }
+    }
+}
+
 /// Refuses text that could exhaust the stack of whoever parses or runs it.
 pub(super) fn dangers(files: &[(String, String)]) -> Result<(), Vec<BundleFault>> {
     let faults: Vec<_> = files.iter().filter_map(|(path, text)| scan::check(path, text).err()).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// Parses every file into `engine`, and reports the first error of each.
+/// Parses every file into `engine`, and reports the errors of each.
 pub(super) fn parse(engine: &mut regorus::Engine, files: &[(String, String)]) -> Result<(), Vec<BundleFault>> {
-    let faults: Vec<_> = files
-        .iter()
-        .filter_map(|(path, text)| engine.add_policy(path.clone(), text.clone()).err())
-        .map(|cause| fault_of(&cause.to_string()))
-        .collect();
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    parse::files(engine, files)
 }
 
-/// Checks parsed policies. `data` is what they will find under `data`.
-pub(super) fn rules(modules: &[Ref<Module>], data: &Value) -> Findings {
+/// Every name and text in a file of rules.
+pub(super) fn words(path: &str, text: &str) -> BTreeSet<String> {
+    scan::words(path, text)
+}
+
+/// Reads regorus' words into a fault.
+pub(super) fn fault_of(words: &str) -> BundleFault {
+    parse::fault_of(words)
+}
+
+/// What rules stand on.
+pub(super) struct Ground<'a> {
+    /// The rule that is asked.
+    pub(super) entry: &'a str,
+    /// Schema of the input; nothing when it may be anything.
+    pub(super) input: Option<Value>,
+    /// What rules find under `data`.
+    pub(super) data: &'a Value,
+    /// Schema of the data, if the bundle has one.
+    pub(super) schema: Option<Value>,
+}
+
+impl<'a> Ground<'a> {
+    /// What the gateway asks the rules of a bundle.
+    pub(super) fn of(bundle: &'a Bundle) -> Self {
+        let input = Some(schemars::schema_for!(Input).to_value());
+        let schema = bundle.schema().and_then(|text| serde_json::from_str(text).ok());
+        Self { entry: ENTRY_POINT, input, data: bundle.data(), schema }
+    }
+}
+
+/// Checks parsed policies.
+pub(super) fn rules(modules: &[Ref<Module>], ground: &Ground<'_>) -> Findings {
     let mut found = Findings { faults: tests_safe(modules), warnings: callers::check(modules), ..Findings::default() };
+    let sound = found.faults.is_empty();
     let index = graph::Index::new(modules);
-    if !index.has_rule(ENTRY_POINT) {
-        found.faults.push(BundleFault::new(
-            "",
-            format!("the bundle has no rule `{ENTRY_POINT}`"),
-            "write `decision := {…}` in `package loopiq.gateway`; it is the one entry point",
-        ));
+    let entry = ground.entry;
+    if !index.has_rule(entry) {
+        let remedy = "write `decision := {…}` in `package loopiq.gateway`; it is the one entry point";
+        let fault = BundleFault::new("", format!("the bundle has no rule `{entry}`"), remedy);
+        found.faults.push(fault.coded(Code::NoEntryPoint));
     }
-    for module in modules {
-        let package = graph::package_of(module);
-        if let Some(first) = package.first().filter(|first| data.get(first.as_str()).is_some()) {
-            found.faults.push(fault_at(
-                &module.package.span,
-                format!("the package lies inside the data `data.{first}`"),
-                "give the package or the data file another name",
-            ));
-        }
+    found.faults.extend(packages::in_data(modules, ground.data));
+    found.faults.extend(names::check(modules, ground.data));
+    found.faults.extend(bodies::check(modules));
+    // WHY: shapes are followed from rule to rule, which ends only when no rule needs itself.
+    if sound || !found.faults.iter().any(|fault| matches!(fault.code, Code::Recursion | Code::TooDeep)) {
+        found.add(types::check(modules, &index, ground));
     }
-    found.faults.extend(inputs::check(modules));
-    found.faults.extend(names::check(modules, data));
+    found.add(reach::check(&index, entry));
     found.notes.extend(forms::check(modules, &index));
+    found.sort();
     found
 }
 
@@ -90,21 +139,22 @@ pub(super) fn tests_safe(modules: &[Ref<Module>]) -> Vec<BundleFault> {
     faults
 }
 
-/// Reads regorus' words: `--> file:line:col`, the source line, a caret, `error: …`.
-pub(super) fn fault_of(words: &str) -> BundleFault {
-    let message = words.lines().rev().find_map(|line| line.split_once("error: ")).map_or(words, |(_, message)| message);
-    let fault = |path: &str| BundleFault::new(path, message.trim(), "correct the rule there");
-    let Some(place) = words.lines().find_map(|line| line.trim().strip_prefix("--> ")) else { return fault("") };
-    let mut parts = place.rsplitn(3, ':');
-    let (column, line, path) = (parts.next(), parts.next(), parts.next());
-    match (line.and_then(|line| line.parse().ok()), column.and_then(|column| column.parse().ok())) {
-        (Some(line), Some(column)) => fault(path.unwrap_or("")).at(line, column),
-        _ => fault(place),
-    }
+/// The name that was meant by `name`, if one is near.
+fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let most = (name.chars().count() / 3).clamp(1, 3);
+    let near = names.map(|other| (strsim::osa_distance(name, other), other));
+    near.filter(|(far, other)| *far <= most && *other != name).min().map(|(_, other)| other)
 }
 
-fn fault_at(span: &Span, message: impl Into<String>, remedy: impl Into<String>) -> BundleFault {
-    BundleFault::new(span.source.get_path(), message, remedy).at(span.line, span.col)
+fn fault_at(span: &Span, code: Code, message: impl Into<String>, remedy: impl Into<String>) -> BundleFault {
+    // WHY: the lexer counts bytes, a tab as four, and from the last part of an expression; people and
+    // their editors count characters from its first. A string's span lies within its quotes.
+    let before = span.source.get_contents().get(..usize::try_from(span.start).unwrap_or(0)).unwrap_or_default();
+    let before = before.strip_suffix(['"', '`']).unwrap_or(before);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    BundleFault::new(span.source.get_path(), message, remedy).at(number(line), number(column)).coded(code)
 }
 
 /// A module's package as `data.a.b`.
@@ -122,3 +172,6 @@ pub(super) fn head_of(rule: &Rule) -> Option<ast::Chain<'_>> {
     };
     ast::chain(refr)
 }
+
+#[cfg(test)]
+mod tests;

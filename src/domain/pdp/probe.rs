@@ -3,7 +3,11 @@
 //! Promises: a bundle that lets a caller without roles write with high impact, or any caller into
 //! a tenant that does not exist, is refused; for sample callers, one per tenant and role of the
 //! data, a listed tool passes the call phase but for what was sent and for approval, every other
-//! is denied, and nothing of high impact is written without approval. The number of samples is bounded. Called by `pdp::engine`.
+//! is denied, and nothing of high impact is written without approval. The number of samples is bounded.
+//! A policy that hides every tool from everybody is pointed out, and so is a list that takes long.
+//! Called by `pdp::engine`.
+
+mod reach;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +24,7 @@ use crate::domain::pdp::Phase;
 use crate::domain::pdp::ToolFacts;
 use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::engine::Pdp;
 use crate::domain::pdp::ruling::APPROVAL_REQUIRED;
 use crate::domain::pdp::ruling::Ruling;
@@ -33,17 +38,26 @@ const FAULTS_MAX: usize = 10;
 /// A tenant that no data names.
 const NOWHERE: &str = "org_that_is_nowhere";
 
-/// Tries `pdp`, and says what it got wrong.
-pub(super) fn check(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>) -> Result<(), Vec<BundleFault>> {
-    let mut faults = Vec::new();
-    must_deny(pdp, bundle, tools, &mut faults);
+/// Tries `pdp`, and says what it got wrong; or, when nothing, what is worth a second look.
+pub(super) fn check(
+    pdp: &Pdp,
+    bundle: &Bundle,
+    tools: &BTreeMap<String, ToolFacts>,
+) -> Result<Vec<BundleFault>, Vec<BundleFault>> {
+    let mut faults = must_deny(pdp, bundle, tools);
+    let mut seen = false;
     if faults.is_empty() {
-        must_agree(pdp, bundle, tools, &mut faults);
+        seen = must_agree(pdp, bundle, tools, &mut faults);
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(reach::check(pdp, bundle, tools, seen))
 }
 
-fn must_deny(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>, faults: &mut Vec<BundleFault>) {
+fn must_deny(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>) -> Vec<BundleFault> {
+    let mut faults = Vec::new();
+    let mut denied = false;
     let mut dangerous: Vec<ToolFacts> = tools
         .values()
         .filter(|tool| tool.effect != Effect::Read && tool.impact == Impact::High && tool.route != "gateway")
@@ -66,14 +80,15 @@ fn must_deny(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>, fa
         for roles in callers {
             for tool in &dangerous {
                 if faults.len() >= FAULTS_MAX {
-                    return;
+                    return if denied { faults } else { cannot_deny(faults) };
                 }
                 let who = if roles.is_empty() { "a caller without roles" } else { "a caller with every role" };
                 let ruling = pdp.decide(&call(caller(&tenant, roles.clone(), AuthMethod::Oauth), tool));
                 faults.extend(broken(&ruling));
+                denied |= ruling.outcome() == Outcome::Deny;
                 if ruling.outcome() != Outcome::Deny {
-                    faults.push(BundleFault::new(
-                        "",
+                    faults.push(fault(
+                        Code::MustDeny,
                         format!("{who} may call `{}`, which writes with high impact, in tenant `{tenant}`", tool.name),
                         "the policy must deny this call: check the tenant and the permission before anything else",
                     ));
@@ -81,30 +96,49 @@ fn must_deny(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>, fa
             }
         }
     }
+    if denied { faults } else { cannot_deny(faults) }
 }
 
-fn must_agree(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>, faults: &mut Vec<BundleFault>) {
+/// One fault says more than the same one of every tool and tenant.
+fn cannot_deny(mut faults: Vec<BundleFault>) -> Vec<BundleFault> {
+    let Some(example) = faults.first() else { return faults };
+    let message = format!("the policy denies nothing that must be denied: {}, and so on", example.message);
+    let remedy = "let `allow` in `decision` depend on rules: `\"allow\": count(reasons) == 0`";
+    faults.truncate(0);
+    faults.push(fault(Code::CannotDeny, message, remedy));
+    faults
+}
+
+fn fault(code: Code, message: String, remedy: &str) -> BundleFault {
+    BundleFault::new("", message, remedy).coded(code)
+}
+
+/// Whether any caller sees any tool.
+fn must_agree(pdp: &Pdp, bundle: &Bundle, tools: &BTreeMap<String, ToolFacts>, faults: &mut Vec<BundleFault>) -> bool {
     let mut left = CALLS_MAX;
+    let mut seen = false;
     for caller in samples(bundle.data()) {
         if faults.len() >= FAULTS_MAX || left < tools.len() + 1 {
-            return;
+            return seen;
         }
         left -= tools.len() + 1;
         let list = pdp.decide(&list(caller.clone(), tools));
         faults.extend(broken(&list));
+        seen |= !list.visible().is_empty();
         for tool in tools.values() {
             let ruling = pdp.decide(&call(caller.clone(), tool));
             faults.extend(broken(&ruling));
             faults.extend(disagreement(&list, &ruling, &caller, &tool.name));
             if ruling.outcome() == Outcome::Allow && tool.impact == Impact::High && tool.effect != Effect::Read {
-                faults.push(BundleFault::new(
-                    "",
+                faults.push(fault(
+                    Code::NoApproval,
                     format!("`{}` has high impact, and {} may call it without anybody's approval", tool.name, who(&caller)),
                     "answer `approval_required` with a `require_approval` obligation, or lower its impact in the catalog",
                 ));
             }
         }
     }
+    seen
 }
 
 fn disagreement(list: &Ruling, call: &Ruling, caller: &Caller, tool: &str) -> Option<BundleFault> {
@@ -113,25 +147,20 @@ fn disagreement(list: &Ruling, call: &Ruling, caller: &Caller, tool: &str) -> Op
     let listed = list.sees(tool);
     if listed != call.sees(tool) {
         let (one, other) = if listed { ("listed", "hidden") } else { ("not listed", "seen") };
-        return Some(BundleFault::new("", format!("`{tool}` is {one} for {who}, and {other} in a call of it"), remedy));
+        let message = format!("`{tool}` is {one} for {who}, and {other} in a call of it");
+        return Some(fault(Code::ListDisagrees, message, remedy));
     }
     if !listed && call.outcome() != Outcome::Deny {
-        return Some(BundleFault::new(
-            "",
-            format!("`{tool}` is not listed for {who}, and a call of it goes through"),
-            remedy,
-        ));
+        let message = format!("`{tool}` is not listed for {who}, and a call of it goes through");
+        return Some(fault(Code::ListDisagrees, message, remedy));
     }
     let other = call.reasons().iter().find(|reason| {
         let about = reason.data.get("about").and_then(Value::as_str);
         reason.code != APPROVAL_REQUIRED && about != Some("arguments")
     })?;
     listed.then(|| {
-        BundleFault::new(
-            "",
-            format!("`{tool}` is listed for {who}, and a call of it is denied: `{}`", other.code),
-            remedy,
-        )
+        let message = format!("`{tool}` is listed for {who}, and a call of it is denied: `{}`", other.code);
+        fault(Code::ListDisagrees, message, remedy)
     })
 }
 
@@ -145,10 +174,10 @@ fn who(caller: &Caller) -> String {
 }
 
 fn broken(ruling: &Ruling) -> Option<BundleFault> {
-    let fault = ruling.fault()?;
-    Some(BundleFault::new(
-        "",
-        format!("the self-test got no decision ({}): {}", fault.as_str(), ruling.detail()),
+    let why = ruling.fault()?;
+    Some(fault(
+        Code::NoDecision,
+        format!("the self-test got no decision ({}): {}", why.as_str(), ruling.detail()),
         "every call, list and response must get a decision; nothing may be undefined",
     ))
 }

@@ -287,12 +287,13 @@ fn dropped_of(listed: &[Cow<'_, str>], index: usize) -> Option<Vec<Dropped>> {
 }
 
 fn dropped_at(pointer: &str, below: &str) -> Dropped {
-    let step = |step: &str| match step.strip_suffix('…') {
-        // A long name was cut.
-        Some(_) => Step::Any,
-        None => Step::Name(step.replace("~1", "/").replace("~0", "~")),
-    };
+    let step = |step: &str| named(&step.replace("~1", "/").replace("~0", "~"));
     Dropped { pointer: pointer.to_owned(), path: below.split('/').map(step).collect() }
+}
+
+/// A step as a record names it; any, where the name was cut or dropped itself.
+fn named(step: &str) -> Step {
+    if step.ends_with('…') || step.contains(DROPPED) { Step::Any } else { Step::Name(step.to_owned()) }
 }
 
 /// Every place of an input where something was dropped, by looking.
@@ -316,7 +317,7 @@ fn looked_for(input: &Value) -> Vec<Dropped> {
             }
             Value::Object(members) => {
                 for (name, member) in members {
-                    at.push(Step::Name(name.clone()));
+                    at.push(named(name));
                     walk(member, at, found);
                     at.pop();
                 }

@@ -313,6 +313,19 @@ fn a_dropped_value_matters_only_where_one_of_the_policies_may_read_it() {
 }
 
 #[test]
+fn a_name_that_was_dropped_or_cut_may_be_any_name() {
+    let own = pdp(RULES, DATA);
+    let reads = pdp(&RULES.replace("not input.arguments.title", "not input.arguments.deep.title"), DATA);
+    for name in ["s3cret-of-this-request".to_owned(), "n".repeat(70)] {
+        let arguments = json!({"title": "t", "deep": {"title": "t", name: {"token": "x"}}});
+        let recorded = whole(&lines_of("d", &own, &input("org_a", "write", &arguments))[0]);
+        assert!(!recorded.dropped.is_empty());
+        assert_eq!(skip(&judge(&recorded, &own, &reads)), Skip::FieldDropped, "{:?}", recorded.dropped);
+        assert_eq!(judge(&recorded, &own, &own), Judged::Same);
+    }
+}
+
+#[test]
 fn a_list_of_dropped_places_that_is_cut_short_is_made_whole_by_looking() {
     let own = pdp(RULES, DATA);
     let many: Vec<Value> = (0..100).map(|n| json!({"token": format!("t{n}")})).collect();

@@ -4,14 +4,17 @@
 //! recorded with; each is compiled once. Never guesses. Called by `policy replay`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use crate::adapters::reload::bundle;
+use crate::adapters::store::Store;
 use crate::cli::policy::PolicyFault;
 use crate::config::Settings;
 use crate::domain::pdp::bundle::Bundle;
+use crate::domain::pdp::bundle::BundleFault;
 use crate::domain::pdp::engine::Pdp;
 
 /// Bundles that were in force, wherever they are kept.
@@ -30,6 +33,17 @@ impl Kept for Folders {
     }
 }
 
+impl Kept for Store {
+    fn bundle(&self, bundle_digest: &str, data_digest: &str) -> Result<Option<Bundle>, String> {
+        Self::bundle(self, bundle_digest, data_digest).map_err(|fault| fault.to_string())
+    }
+}
+
+/// Whether a folder is one in which a gateway keeps bundles. One that has kept none yet has no such folder.
+fn is_store(dir: &Path) -> bool {
+    dir.join("bundles").is_dir()
+}
+
 /// What came of looking for a bundle.
 type Looked = Result<Pdp, String>;
 
@@ -42,16 +56,22 @@ pub(super) struct Recordings {
 impl Recordings {
     /// The bundles that are named, and those that a gateway with these settings keeps.
     pub(super) fn open(named: &[PathBuf], settings: Option<&Settings>) -> Result<Self, PolicyFault> {
+        let file = |path: &Path, message: String| PolicyFault::File { path: path.display().to_string(), message };
+        let mut kept: Vec<Box<dyn Kept>> = Vec::new();
         let mut folders = Vec::new();
-        for path in named {
-            folders.push(bundle::read(path).map_err(|faults| PolicyFault::File {
-                path: path.display().to_string(),
-                message: faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-            })?);
+        let stores = settings.map(|settings| &settings.policy.store).filter(|dir| is_store(dir));
+        for dir in named.iter().filter(|path| is_store(path)).chain(stores) {
+            kept.push(Box::new(Store::reading(dir).map_err(|fault| file(dir, fault.to_string()))?));
+        }
+        for path in named.iter().filter(|path| !is_store(path)) {
+            let words =
+                |faults: Vec<BundleFault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            folders.push(bundle::read(path).map_err(|faults| file(path, words(faults)))?);
         }
         // The live folder may be half edited by now; it is only one more place to look at.
         folders.extend(settings.and_then(|settings| bundle::read(&settings.policy.dir).ok()));
-        Ok(Self { kept: vec![Box::new(Folders(folders))], compiled: Mutex::default() })
+        kept.push(Box::new(Folders(folders)));
+        Ok(Self { kept, compiled: Mutex::default() })
     }
 
     /// The policy with these digests, or why there is none.
@@ -64,9 +84,7 @@ impl Recordings {
     fn look(&self, bundle_digest: &str, data_digest: &str) -> Looked {
         for kept in &self.kept {
             if let Some(bundle) = kept.bundle(bundle_digest, data_digest)? {
-                // It has decided before, so no tool is tried with it; today's tools are not those of then.
-                let compiled = Pdp::compile(&bundle, &BTreeMap::new());
-                return compiled
+                return Pdp::recorded(&bundle)
                     .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
             }
         }

@@ -40,7 +40,7 @@ pub(super) struct Source {
     /// How many seconds the records at the end of an epoch may span that none of its checkpoints covers
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     unsigned_seconds: u32,
-    /// Bundle that was in force; several may be given; with --config those that the gateway keeps are known
+    /// Bundle that was in force, or folder in which a gateway keeps them; several may be given; with --config the gateway's own is known
     #[arg(long, value_name = "DIR")]
     recorded: Vec<PathBuf>,
     /// Catalog whose tools the candidate is tried with [default: the settings', or the candidate's cases/tools.yaml]

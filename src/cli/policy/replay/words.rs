@@ -33,7 +33,7 @@ pub(in crate::cli::policy) fn tell(report: &Report, candidate: &str, out: &mut d
     proof(report, out)?;
     changes(report, out)?;
     skipped(report, out)?;
-    writeln!(out, "\ndigest     {}", report.digest())?;
+    writeln!(out, "\ndigest     {}  (whoever activates the candidate approves this)", report.digest())?;
     Ok(())
 }
 

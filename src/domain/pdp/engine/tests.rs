@@ -32,6 +32,11 @@ fn base_and(more: &str) -> Result<Pdp, Vec<BundleFault>> {
     load(&format!("{BASE}\n{more}"))
 }
 
+/// A rule that would be reached by an input that never comes, and that refers to `names`.
+fn reaching(names: &[&str]) -> String {
+    format!("reasons contains {{\"code\": \"x\"}} if {{\n\tinput.schema == 9\n\t{}\n}}\n", names.join("\n\t"))
+}
+
 fn input(tool: &str) -> Input {
     serde_json::from_value(json!({
         "schema": 1,
@@ -190,7 +195,7 @@ fn what_would_end_the_process_is_refused_before_it_runs() {
         (
             "unknown function that nothing calls",
             "a if { false; crypto.sha256(\"x\") == \"y\" }".to_owned(),
-            "no function",
+            "does not run",
         ),
         ("too few arguments", "a := startswith(\"x\")".to_owned(), "takes 2"),
         ("too many arguments", "f(x) := x\na := f(1, 2, 3)".to_owned(), "takes 1"),
@@ -244,18 +249,16 @@ fn a_function_whose_answer_has_no_bound_is_refused() {
         let faults = base_and(rules).expect_err(name);
         assert!(faults.iter().any(|fault| fault.message.contains(words) && fault.line > 0), "{name}: {faults:?}");
     }
-    base_and(
-        "a := numbers.range(1, 600)\nb := sprintf(\"100%% of %5d and %.2f\", [1, 2])\nc := bits.lsh(1, 8)\n\
-         d := replace(input.caller.user, \"@\", \" at \")\ne := replace(\"hello {user}\", \"{user}\", input.caller.user)",
-    )
-    .unwrap();
+    let written = "a := numbers.range(1, 600)\nb := sprintf(\"100%% of %5d and %.2f\", [1, 2])\nc := bits.lsh(1, 8)\n\
+         d := replace(input.caller.user, \"@\", \" at \")\ne := replace(\"hello {user}\", \"{user}\", input.caller.user)\n";
+    base_and(&format!("{written}{}", reaching(&["a", "b", "c", "d", "e"]))).unwrap();
 }
 
 /// A misspelt table is undefined for ever: `not data.frozn[x]` allowed everything.
 #[test]
 fn a_misspelt_table_is_refused_with_its_place() {
     let with = |rule: &str| {
-        let text = format!("{BASE}\n{rule}\n");
+        let text = format!("{BASE}\n{rule}\n{}", reaching(&["a"]));
         let files =
             [("g.rego", text.as_str()), ("lib.rego", "package lib\n\nopen := true\n"), ("data/frozen.yaml", "a: 1")];
         Pdp::compile(&bundle(&files), &BTreeMap::new())
@@ -281,27 +284,27 @@ fn a_rule_that_knows_a_person_by_name_is_pointed_out() {
         "a if input.caller.user in {\"ada\", \"ben\"}",
         "a if \"ada\" = input.caller.user",
     ] {
-        let pdp = base_and(named).unwrap();
+        let pdp = base_and(&format!("{named}\n{}", reaching(&["a"]))).unwrap();
         assert_eq!(pdp.warnings().len(), 1, "{named}: {:?}", pdp.warnings());
         assert!(pdp.warnings()[0].line == 15 && pdp.warnings()[0].message.contains("input.caller."), "{named}");
         assert_eq!(pdp.engine(), Engine::Rvm, "a warning changes nothing");
     }
     let plain = "a if input.caller.user in input.caller.roles\nb if input.caller.tenant == \"x\"\nc if \"x\" in input.caller.roles";
-    assert!(base_and(plain).unwrap().warnings().is_empty());
+    let plain = format!("{plain}\n{}", reaching(&["a", "b", "c"]));
+    assert!(base_and(&plain).unwrap().warnings().is_empty());
 }
 
 #[test]
 fn free_parts_of_the_input_may_have_any_name() {
-    base_and(
-        "a if input.arguments.anything.at.all\nb if input.caller.teams.payments\nc if some call in input.facts\n\
-         d if input.facts[_].arguments.x == 1\ne if input.tools[\"x\"].family == \"release\"\nf if input.approval.votes[0].user == \"x\"",
-    )
-    .unwrap();
+    let free = "a if input.arguments.anything.at.all\nb if input.caller.teams.payments\nc if some call in input.facts\n\
+         d if input.facts[_].arguments.x == 1\ne if input.tools[\"x\"].family == \"release\"\nf if input.approval.votes[0].user == \"x\"\n";
+    base_and(&format!("{free}{}", reaching(&["a", "b", "c", "d", "e", "f"]))).unwrap();
 }
 
 #[test]
 fn a_local_name_that_is_also_a_rule_is_no_recursion() {
-    base_and("lead if { tool := input.tool; tool.name == \"x\" }\ntool := 1 if lead").unwrap();
+    let shadowed = "lead if { tool := input.tool; tool.name == \"x\" }\ntool := 1 if lead\n";
+    base_and(&format!("{shadowed}{}", reaching(&["tool"]))).unwrap();
 }
 
 #[test]
@@ -553,4 +556,70 @@ fn one_name_from_two_issuers_is_two_callers() {
     assert_eq!(pdp.decide(&input).outcome(), Outcome::Allow);
     "https://other.example".clone_into(&mut input.caller.issuer);
     assert_eq!(pdp.decide(&input).outcome(), Outcome::Deny);
+}
+
+fn two_tools() -> BTreeMap<String, ToolFacts> {
+    let facts =
+        |name: &str| json!({"name": name, "family": "release", "effect": "read", "impact": "low", "route": "GET /x"});
+    ["loopiq_a", "loopiq_b"].map(|name| (name.to_owned(), serde_json::from_value(facts(name)).unwrap())).into()
+}
+
+/// Shows and allows every tool to who meets the condition.
+fn shown_if(condition: &str) -> Result<Pdp, Vec<BundleFault>> {
+    let text = format!(
+        "package loopiq.gateway\n\ndecision := {{\"allow\": ok, \"visible\": visible}}\n\ndefault ok := false\n\n\
+         ok if {{\n\tinput.tool.impact == \"low\"\n\topen\n}}\n\n\
+         visible contains name if {{\n\topen\n\tsome name, _ in tools\n}}\n\n\
+         tools := input.tools if {{\n\tinput.phase == \"list\"\n}} else := {{input.tool.name: input.tool}}\n\n\
+         open if {{\n\tdata.tenants[input.caller.tenant]\n\t{condition}\n}}\n"
+    );
+    let files = [
+        ("g.rego", text.as_str()),
+        ("data/tenants.json", "{\"org\": {\"open\": true, \"shut\": false}}"),
+        ("data/roles.json", "{\"dev\": {}}"),
+        ("data/teams.json", "{\"payments\": {\"lead\": {}}}"),
+    ];
+    Pdp::compile(&bundle(&files), &two_tools())
+}
+
+/// Whoever closes everything in an emergency is obeyed, and told.
+#[test]
+fn a_policy_that_hides_everything_is_pointed_out_and_one_that_somebody_can_open_is_not() {
+    for closed in ["data.tenants[input.caller.tenant].shut", "input.schema == 2", "count(input.caller.roles) < 0"] {
+        let pdp = shown_if(closed).unwrap_or_else(|faults| panic!("{closed}: {faults:#?}"));
+        let codes: Vec<_> = pdp.warnings().iter().map(|warning| warning.code).collect();
+        assert_eq!(codes, [Code::HidesEverything], "{closed}: {:#?}", pdp.warnings());
+    }
+    for open in [
+        "\"dev\" in input.caller.roles",
+        "\"auditor\" in input.caller.roles",
+        "\"lead\" in input.caller.teams.payments",
+        "\"lead\" in input.caller.teams.plumbing",
+        "\"release:read\" in input.caller.permissions",
+        "\"mcp:tools\" in input.caller.scopes",
+    ] {
+        let pdp = shown_if(open).unwrap_or_else(|faults| panic!("{open}: {faults:#?}"));
+        assert_eq!(pdp.warnings(), [], "{open}");
+    }
+}
+
+#[test]
+fn a_list_that_takes_long_is_pointed_out() {
+    let pdp = shown_if("count([1 | some i in numbers.range(1, 2000); some name, _ in tools; i > 0; name != \"\"]) > 0")
+        .unwrap();
+    assert_eq!(pdp.engine(), Engine::Rvm, "{:?}", pdp.notes());
+    let found = pdp.warnings().iter().find(|warning| warning.code == Code::SlowLayout).unwrap();
+    assert!(found.message.contains("a list of all 2 tools takes"), "{found:#?}");
+}
+
+#[test]
+fn a_policy_that_denies_nothing_is_told_once() {
+    let open = "package loopiq.gateway\n\ndecision := {\"allow\": true, \"visible\": [input.tool.name]}\n";
+    let files = [("g.rego", open), ("data/tenants.json", "{\"a\": {}, \"b\": {}}")];
+    let faults = Pdp::compile(&bundle(&files), &BTreeMap::new()).unwrap_err();
+    assert_eq!(faults.len(), 1, "{faults:#?}");
+    assert_eq!(faults[0].code, Code::CannotDeny);
+    let half = "package loopiq.gateway\n\ndecision := {\"allow\": input.caller.tenant == \"a\", \"visible\": [input.tool.name]}\n";
+    let faults = Pdp::compile(&bundle(&[("g.rego", half), files[1]]), &BTreeMap::new()).unwrap_err();
+    assert_eq!(faults.iter().map(|fault| fault.code).collect::<Vec<_>>(), [Code::MustDeny], "{faults:#?}");
 }

@@ -10,6 +10,7 @@ use regorus::unstable::Span;
 
 use crate::domain::pdp::ast;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::fault_at;
 
 /// Numbers that a range may have. A policy counts tasks and days.
@@ -23,7 +24,7 @@ const SHIFT_MAX: i64 = 64;
 
 /// What is wrong with a call of the built-in `name`, if its answer has no bound.
 pub(super) fn check(name: &str, span: &Span, arguments: &[Ref<Expr>]) -> Option<BundleFault> {
-    let fault = |message: String, remedy: &str| Some(fault_at(span, message, remedy));
+    let fault = |message: String, remedy: &str| Some(fault_at(span, Code::UnboundedBuiltin, message, remedy));
     let written = |at: usize| arguments.get(at).is_some_and(|expr| ast::constant(expr));
     match name {
         "numbers.range" | "numbers.range_step" => match (whole(arguments, 0), whole(arguments, 1)) {

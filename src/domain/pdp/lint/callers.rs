@@ -9,9 +9,11 @@ use regorus::unstable::Module;
 use regorus::unstable::Ref;
 
 use crate::domain::pdp::ast;
+use crate::domain::pdp::ast::Comparison;
 use crate::domain::pdp::ast::Node;
 use crate::domain::pdp::ast::Scope;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::graph::View;
 
@@ -22,7 +24,10 @@ pub(super) fn check(modules: &[Ref<Module>]) -> Vec<BundleFault> {
         let view = View::new(module);
         for rule in &module.policy {
             ast::walk(rule, &mut |node, scope| {
-                let Node::Compare(left, right) = node else { return };
+                let Node::Compare(how, left, right) = node else { return };
+                if how == Comparison::Order {
+                    return;
+                }
                 let name = match (ast::constant(left), ast::constant(right)) {
                     (true, false) => one(&view, right, scope),
                     (false, true) => one(&view, left, scope),
@@ -31,6 +36,7 @@ pub(super) fn check(modules: &[Ref<Module>]) -> Vec<BundleFault> {
                 warnings.extend(name.map(|name| {
                     fault_at(
                         left.span(),
+                        Code::NamedCaller,
                         format!("`{name}` is compared with what is written in the rule"),
                         "ask for a role, or for a row of a table in `data/`; a name is good for one issuer only",
                     )

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use regorus::unstable::BUILTINS;
 use regorus::unstable::Expr;
 use regorus::unstable::Module;
 use regorus::unstable::Ref;
@@ -18,16 +17,15 @@ use crate::domain::pdp::ast::Chain;
 use crate::domain::pdp::ast::Node;
 use crate::domain::pdp::ast::Scope;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::bounds;
+use crate::domain::pdp::lint::builtins;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::graph::Index;
 use crate::domain::pdp::lint::graph::Target;
 use crate::domain::pdp::lint::graph::View;
 use crate::domain::pdp::lint::head_of;
-
-/// Functions whose answer is not settled by their arguments, or that reach out.
-const IMPURE: [&str; 6] =
-    ["http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns", "uuid.rfc4122"];
+use crate::domain::pdp::lint::nearest;
 
 /// Checks every call of every rule.
 pub(super) fn check(modules: &[Ref<Module>], index: &Index) -> Vec<BundleFault> {
@@ -58,35 +56,48 @@ fn check_call(
     let tested = chain.span.source.get_path().ends_with("_test.rego");
     let own = view.absolute(chain, scope).map(|path| index.target(&path));
     if let Some(Target::Rule(path)) = own {
-        return match arity.get(&path) {
-            Some(takes) => wrong_count(chain, &name, given, *takes),
-            None => {
-                Some(fault_at(chain.span, format!("`{name}` is a rule, not a function"), "refer to it without `(…)`"))
-            }
+        let Some(takes) = arity.get(&path) else {
+            let message = format!("`{name}` is a rule, not a function");
+            return Some(fault_at(chain.span, Code::NotAFunction, message, "refer to it without `(…)`"));
         };
-    }
-    if IMPURE.contains(&name.as_str()) {
-        return Some(fault_at(
-            chain.span,
-            format!("`{name}` is not allowed: the same input must always give the same decision"),
-            "use what `input` carries; the time is `input.context.now_ms`",
-        ));
+        return wrong_count(chain, &name, given, *takes);
     }
     if name == "print" {
         let words = "`print` writes what callers sent to the gateway's own output";
-        return (!tested).then(|| fault_at(chain.span, words, "use it in `*_test.rego` files only"));
+        let fault = fault_at(chain.span, Code::ImpureBuiltin, words, "use it in `*_test.rego` files only");
+        return (!tested).then_some(fault);
     }
-    match BUILTINS.get(name.as_str()) {
-        Some((_, takes)) => wrong_count(chain, &name, given, usize::from(*takes))
+    match builtins::signature(&name) {
+        Some(signature) => wrong_count(chain, &name, given, signature.takes.len())
             .or_else(|| bounds::check(&name, chain.span, arguments).filter(|_| !tested)),
-        None => Some(fault_at(chain.span, format!("there is no function `{name}`"), "check its name and its package")),
+        None => Some(missing(chain, &name, arity)),
     }
+}
+
+/// A function that is not run: because it is impure, because it is one of OPA's that the gateway
+/// does not have, or because there is none.
+fn missing(chain: &Chain<'_>, name: &str, arity: &BTreeMap<String, usize>) -> BundleFault {
+    if let Some(instead) = builtins::impure(name) {
+        let message = format!("`{name}` is not allowed: the same input must always give the same decision");
+        return fault_at(chain.span, Code::ImpureBuiltin, message, instead);
+    }
+    if let Some((why, instead)) = builtins::unsupported(name) {
+        let message = format!("`{name}` is an OPA built-in that the gateway does not run: {why}");
+        return fault_at(chain.span, Code::UnsupportedBuiltin, message, instead);
+    }
+    let own = arity.keys().filter_map(|path| path.rsplit('.').next());
+    let meant = nearest(name, builtins::SIGNATURES.iter().map(|(name, _)| *name).chain(own));
+    let remedy =
+        meant.map_or_else(|| "check its name and its package".to_owned(), |meant| format!("did you mean `{meant}`?"));
+    fault_at(chain.span, Code::UnknownFunction, format!("there is no function `{name}`"), remedy)
 }
 
 /// One more argument than asked receives the result: `f(x, y)` for `y = f(x)`.
 fn wrong_count(chain: &Chain<'_>, name: &str, given: usize, takes: usize) -> Option<BundleFault> {
     (given != takes && given != takes + 1).then(|| {
-        fault_at(chain.span, format!("`{name}` takes {takes} arguments and gets {given}"), "give it what it takes")
+        let arguments = if takes == 1 { "1 argument".to_owned() } else { format!("{takes} arguments") };
+        let message = format!("`{name}` takes {arguments} and gets {given}");
+        fault_at(chain.span, Code::Arity, message, "give it what it takes")
     })
 }
 

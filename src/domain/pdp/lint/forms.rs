@@ -21,6 +21,7 @@ use crate::domain::pdp::ast;
 use crate::domain::pdp::ast::Node;
 use crate::domain::pdp::ast::Part;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::graph::Index;
 use crate::domain::pdp::lint::graph::View;
@@ -45,7 +46,7 @@ pub(super) fn check(modules: &[Ref<Module>], index: &Index) -> Vec<BundleFault> 
 }
 
 fn note(span: &Span, what: &str, instead: &str) -> BundleFault {
-    fault_at(span, format!("the interpreter decides because of {what}"), instead)
+    fault_at(span, Code::NeedsInterpreter, format!("the interpreter decides because of {what}"), instead)
 }
 
 /// Forms 1 to 3: what stands before `if`.
@@ -70,8 +71,8 @@ fn references(rule: &Rule, view: &View) -> Vec<BundleFault> {
     ast::walk(rule, &mut |node, scope| {
         let chain = match node {
             Node::Ref(chain) | Node::Call(chain, _) => chain,
-            Node::Compare(..) => return,
             Node::With(span) => return notes.push(note(span, "`with`", "keep `with` to the tests")),
+            _ => return,
         };
         let path = view.absolute(&chain, scope);
         let of_input = path.is_some_and(|path| path.first().is_some_and(|root| root == "input"));

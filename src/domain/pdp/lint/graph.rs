@@ -16,6 +16,7 @@ use crate::domain::pdp::ast::Chain;
 use crate::domain::pdp::ast::Node;
 use crate::domain::pdp::ast::Scope;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::head_of;
 
@@ -54,13 +55,13 @@ pub(super) fn package_of(module: &Module) -> Vec<String> {
 }
 
 /// A module's view: what its names mean.
-pub(super) struct View {
-    pub(super) package: String,
+pub(in crate::domain::pdp) struct View {
+    pub(in crate::domain::pdp) package: String,
     aliases: BTreeMap<String, Vec<String>>,
 }
 
 impl View {
-    pub(super) fn new(module: &Module) -> Self {
+    pub(in crate::domain::pdp) fn new(module: &Module) -> Self {
         let package = std::iter::once("data".to_owned()).chain(package_of(module)).collect::<Vec<_>>().join(".");
         let mut aliases = BTreeMap::new();
         for import in &module.imports {
@@ -80,9 +81,14 @@ impl View {
         name == "input" || name == "data" || self.aliases.contains_key(name)
     }
 
+    /// What the module imports, by the name that it has there.
+    pub(in crate::domain::pdp) fn aliases(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.aliases
+    }
+
     /// The reference as an absolute path: `data` or `input` first. A name that is neither local nor
     /// imported is a rule of the same package, if it is anything.
-    pub(super) fn absolute(&self, chain: &Chain<'_>, scope: &Scope) -> Option<Vec<String>> {
+    pub(in crate::domain::pdp) fn absolute(&self, chain: &Chain<'_>, scope: &Scope) -> Option<Vec<String>> {
         if scope.has(&chain.root) {
             return None;
         }
@@ -147,6 +153,28 @@ impl Index {
         if covers || self.packages.contains(&whole) { Target::Package(whole) } else { Target::Data }
     }
 
+    /// Rules that `entry` needs, itself among them.
+    pub(super) fn reached(&self, entry: &str) -> BTreeSet<&str> {
+        let mut reached = BTreeSet::new();
+        let mut ahead: Vec<&str> = self.rules.get_key_value(entry).map(|(path, _)| path.as_str()).into_iter().collect();
+        while let Some(path) = ahead.pop() {
+            if reached.insert(path) {
+                ahead.extend(self.rules.get(path).into_iter().flat_map(|facts| facts.needs.iter().map(String::as_str)));
+            }
+        }
+        reached
+    }
+
+    /// Rules outside `reached` that no rule at all needs, with their places. What such rules need is
+    /// not worth a word of its own.
+    pub(super) fn never_needed(&self, reached: &BTreeSet<&str>) -> Vec<(&str, &Span)> {
+        let needed: BTreeSet<&str> =
+            self.rules.values().flat_map(|facts| facts.needs.iter().map(String::as_str)).collect();
+        let idle =
+            self.rules.iter().filter(|(path, _)| !reached.contains(path.as_str()) && !needed.contains(path.as_str()));
+        idle.map(|(path, facts)| (path.as_str(), &facts.span)).collect()
+    }
+
     fn rules_of(&self, view: &View, chain: &Chain<'_>, scope: &Scope) -> Vec<String> {
         let Some(path) = view.absolute(chain, scope).filter(|path| path.first().is_some_and(|root| root == "data"))
         else {
@@ -203,6 +231,7 @@ pub(super) fn check(index: &Index) -> Vec<BundleFault> {
     if let Some((facts, depth)) = deepest.and_then(|(path, depth)| Some((index.rules.get(*path)?, depth))) {
         faults.push(fault_at(
             &facts.span,
+            Code::TooDeep,
             format!("this rule needs a chain of {depth} rules, and {DEPTH_MAX} are allowed"),
             "shorten the chain: rules that need many things can need them side by side",
         ));
@@ -228,7 +257,7 @@ fn recursion(index: &Index, waiting: &BTreeMap<&str, usize>) -> BundleFault {
     let message = format!("rules need each other in a circle: {}", circle.join(" -> "));
     let remedy = "break the circle; Rego has no recursion";
     match index.rules.get(at) {
-        Some(facts) => fault_at(&facts.span, message, remedy),
-        None => BundleFault::new("", message, remedy),
+        Some(facts) => fault_at(&facts.span, Code::Recursion, message, remedy),
+        None => BundleFault::new("", message, remedy).coded(Code::Recursion),
     }
 }

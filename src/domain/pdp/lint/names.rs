@@ -15,9 +15,11 @@ use crate::domain::pdp::ast;
 use crate::domain::pdp::ast::Node;
 use crate::domain::pdp::ast::Scope;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::graph;
 use crate::domain::pdp::lint::graph::View;
+use crate::domain::pdp::lint::nearest;
 
 /// Checks every import and every reference.
 pub(super) fn check(modules: &[Ref<Module>], data: &Value) -> Vec<BundleFault> {
@@ -48,8 +50,12 @@ fn unknown(known: &BTreeSet<String>, path: &[String], span: &Span) -> Option<Bun
         let names = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         fault_at(
             span,
+            Code::UnknownTable,
             format!("there is no `data.{first}`; `data` has {names}"),
-            format!("correct the name, or add `data/{first}.yaml`"),
+            match nearest(first, known.iter().map(String::as_str)) {
+                Some(meant) => format!("did you mean `data.{meant}`? If not, add `data/{first}.yaml`"),
+                None => format!("correct the name, or add `data/{first}.yaml`"),
+            },
         )
     })
 }

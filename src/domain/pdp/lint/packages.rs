@@ -9,12 +9,15 @@
 use regorus::unstable::Module;
 use regorus::unstable::Ref;
 use regorus::unstable::Span;
+use serde_json::Value;
 
 use crate::domain::pdp::ast;
 use crate::domain::pdp::ast::Node;
 use crate::domain::pdp::ast::Scope;
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::fault_at;
+use crate::domain::pdp::lint::graph;
 use crate::domain::pdp::lint::graph::Index;
 use crate::domain::pdp::lint::graph::Target;
 use crate::domain::pdp::lint::graph::View;
@@ -39,12 +42,28 @@ pub(super) fn check(modules: &[Ref<Module>], index: &Index) -> Vec<BundleFault> 
     faults
 }
 
+/// Packages that stand where the data has a table.
+pub(super) fn in_data(modules: &[Ref<Module>], data: &Value) -> Vec<BundleFault> {
+    let inside = |module: &Ref<Module>| {
+        let first = graph::package_of(module).into_iter().next().filter(|first| data.get(first).is_some())?;
+        let message = format!("the package lies inside the data `data.{first}`");
+        let remedy = "give the package or the data file another name";
+        Some(fault_at(&module.package.span, Code::PackageInData, message, remedy))
+    };
+    modules.iter().filter_map(inside).collect()
+}
+
 fn whole(index: &Index, path: &[String], span: &Span) -> Option<BundleFault> {
     let of_data = path.first().is_some_and(|root| root == "data");
     let covers = path.len() == 1 || matches!(index.target(path), Target::Package(_));
     (of_data && covers).then(|| {
         let name = path.join(".");
         let remedy = "name the rule, as in `import data.loopiq.gateway.decision`";
-        fault_at(span, format!("`{name}` is a whole package, which the engines read too early"), remedy)
+        fault_at(
+            span,
+            Code::WholePackage,
+            format!("`{name}` is a whole package, which the engines read too early"),
+            remedy,
+        )
     })
 }

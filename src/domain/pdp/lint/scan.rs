@@ -4,12 +4,15 @@
 //! shape: brackets, chains of operators and rows of signs are bounded. Uses regorus' own lexer, so
 //! that both agree on what is a string or a comment. Called by `pdp::lint`.
 
+use std::collections::BTreeSet;
+
 use regorus::Source;
 use regorus::unstable::Lexer;
 use regorus::unstable::Span;
 use regorus::unstable::TokenKind;
 
 use crate::domain::pdp::bundle::BundleFault;
+use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::lint::fault_at;
 use crate::domain::pdp::lint::fault_of;
 
@@ -25,7 +28,7 @@ const SIGNS_MAX: usize = 4;
 /// Checks one file.
 pub(super) fn check(path: &str, text: &str) -> Result<(), BundleFault> {
     let source = Source::from_contents(path.to_owned(), text.to_owned())
-        .map_err(|cause| BundleFault::new(path, cause.to_string(), "split the file by concern"))?;
+        .map_err(|cause| BundleFault::new(path, cause.to_string(), "split the file by concern").coded(Code::TooDeep))?;
     let mut lexer = Lexer::new(&source);
     let mut shape = Shape { chains: vec![0], signs: 0, operand: false };
     loop {
@@ -35,6 +38,23 @@ pub(super) fn check(path: &str, text: &str) -> Result<(), BundleFault> {
         }
         shape.take(&token.0, &token.1)?;
     }
+}
+
+/// Every name and text in a file, up to where it is no Rego.
+pub(super) fn words(path: &str, text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let Ok(source) = Source::from_contents(path.to_owned(), text.to_owned()) else { return found };
+    let mut lexer = Lexer::new(&source);
+    while let Ok(token) = lexer.next_token() {
+        match token.0 {
+            TokenKind::Eof => break,
+            TokenKind::Ident | TokenKind::String | TokenKind::RawString => {
+                found.insert(token.1.text().to_owned());
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 struct Shape {
@@ -51,7 +71,7 @@ impl Shape {
         let symbol = *kind == TokenKind::Symbol;
         self.signs = if symbol && word == "-" { self.signs + 1 } else { 0 };
         if self.signs > SIGNS_MAX {
-            return Err(fault_at(span, "too many minus signs in a row", "write the number as it is"));
+            return Err(fault_at(span, Code::TooDeep, "too many minus signs in a row", "write the number as it is"));
         }
         let after_operand = std::mem::replace(&mut self.operand, false);
         match word {
@@ -62,6 +82,7 @@ impl Shape {
                 if self.chains.len() > BRACKETS_MAX + 1 {
                     return Err(fault_at(
                         span,
+                        Code::TooDeep,
                         format!("brackets are nested deeper than {BRACKETS_MAX}"),
                         "give the inner parts names of their own, as rules",
                     ));
@@ -97,6 +118,7 @@ impl Shape {
         if *chain > CHAIN_MAX {
             return Err(fault_at(
                 span,
+                Code::TooDeep,
                 format!("one expression has more than {CHAIN_MAX} operators"),
                 "split it into rules, or keep the values in a data file",
             ));
