@@ -628,7 +628,7 @@ fn started(site: &Site, steps: &Arc<Steps>) -> (Arc<RulesCell>, Watcher) {
     };
     let steward = Arc::new(Steward::new(tools, ways));
     let every = std::time::Duration::from_millis(10);
-    (cell, Watcher { sources: site.sources(), shadow_dir: None, steward, every })
+    (cell, Watcher::new(site.sources(), None, steward, every))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -653,13 +653,13 @@ async fn a_step_is_recorded_then_kept_then_done_and_one_that_fails_changes_nothi
         ),
     ] {
         *steps.fails.lock().unwrap() = [fails].into();
-        let (cell, watcher) = started(&site, &steps);
+        let (cell, mut watcher) = started(&site, &steps);
         watcher.first().await;
         assert_eq!(steps.seen(), left, "{fails}");
         assert!(cell.current().is_none() && cell.faults().is_some(), "{fails}");
     }
     steps.fails.lock().unwrap().clear();
-    let (cell, watcher) = started(&site, &steps);
+    let (cell, mut watcher) = started(&site, &steps);
     watcher.first().await;
     assert_eq!(steps.seen(), ["read ", "keep ", "record policy.activated", "state "]);
     let first = cell.current().unwrap().revision();
@@ -669,13 +669,13 @@ async fn a_step_is_recorded_then_kept_then_done_and_one_that_fails_changes_nothi
     let text = fs::read_to_string(&tenants).unwrap();
     fs::write(&tenants, text.replace(OPEN, WITHOUT_RELEASES)).unwrap();
     *steps.fails.lock().unwrap() = ["state"].into();
-    let (cell, watcher) = started(&site, &steps);
+    let (cell, mut watcher) = started(&site, &steps);
     watcher.first().await;
     assert_eq!(cell.current().unwrap().revision(), first, "what the store says wins");
     let seen = steps.seen();
     assert_eq!(seen.iter().filter(|step| *step == "record policy.activated").count(), 2, "{seen:?}");
     steps.fails.lock().unwrap().clear();
-    let (cell, watcher) = started(&site, &steps);
+    let (cell, mut watcher) = started(&site, &steps);
     watcher.first().await;
     assert_ne!(cell.current().unwrap().revision(), first);
 }
