@@ -44,6 +44,7 @@ use loopgate::domain::pdp::ruling::Engine;
 use loopgate::domain::pdp::suite::Suite;
 use loopgate::domain::pdp::suite::Verdict;
 use loopgate::domain::replay::report::Report;
+use loopgate::domain::rollout::canary::Limits;
 use loopgate::domain::rollout::gate::Demands;
 use loopgate::domain::rollout::gate::GateFault;
 use loopgate::metrics::Metrics;
@@ -381,7 +382,7 @@ fn steward(cell: &Arc<RulesCell>, store: &Path, journal: Arc<dyn Journal>, clock
         demands: Demands { decisions: 1, age_ms: 1_000 },
         examine: Arc::new(|_| Err(GateFault::Missing)),
         shadow_waiting: false,
-        window_ms: 1_000,
+        limits: Limits { least: 1, band: 0, errors: 0, window_ms: 1_000 },
     };
     Arc::new(Steward::new(tools, ways))
 }

@@ -94,7 +94,7 @@ pub(super) fn open(
         demands: Demands { decisions: policy.gate.decisions, age_ms: ms(policy.gate.age) },
         examine: examine(settings),
         shadow_waiting: in_shadow && policy.shadow.dir.is_none(),
-        window_ms: limits.window_ms,
+        limits: limits.clone(),
     };
     let steward = Arc::new(Steward::new(tools, ways));
     let server = match &policy.served {

@@ -235,11 +235,11 @@ section! {
     RawCanary {
         /// Decisions before it is judged.
         least: u64 = 100;
-        /// Percentage points by which its share of denials may differ from what the live policy says of the same calls.
+        /// Share of its calls, in percent, that only one of it and the live policy may deny.
         band: u8 = 5;
         /// Share of its decisions that may fail, in percent.
         errors: u8 = 0;
-        /// Time over which the shares are counted.
+        /// Time over which the shares are counted; longer where fewer decisions than `least` are made in it.
         window: String = "10m".into();
     }
 }

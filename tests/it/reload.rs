@@ -15,6 +15,7 @@ use loopgate::adapters::store::Store;
 use loopgate::domain::audit::AuditRef;
 use loopgate::domain::audit::JournalFault;
 use loopgate::domain::audit::record::Record;
+use loopgate::domain::rollout::canary::Limits;
 use loopgate::domain::rollout::gate::Demands;
 use loopgate::domain::rollout::gate::GateFault;
 use loopgate::metrics::Metrics;
@@ -214,7 +215,7 @@ fn steward(
         demands: Demands { decisions: 1, age_ms: 1_000 },
         examine: Arc::new(|_| Err(GateFault::Missing)),
         shadow_waiting: false,
-        window_ms: 1_000,
+        limits: Limits { least: 1, band: 0, errors: 0, window_ms: 1_000 },
     };
     Arc::new(Steward::new(tools, ways))
 }

@@ -24,6 +24,7 @@ use loopgate::domain::replay::envelope;
 use loopgate::domain::replay::report::Report;
 use loopgate::domain::rollout::BundleId;
 use loopgate::domain::rollout::State;
+use loopgate::domain::rollout::canary::Limits;
 use loopgate::domain::rollout::gate::Demands;
 use loopgate::domain::rollout::gate::GateFault;
 use loopgate::metrics::Metrics;
@@ -624,7 +625,7 @@ fn started(site: &Site, steps: &Arc<Steps>) -> (Arc<RulesCell>, Watcher) {
         demands: Demands { decisions: 1, age_ms: 1_000 },
         examine: Arc::new(|_| Err(GateFault::Missing)),
         shadow_waiting: false,
-        window_ms: 1_000,
+        limits: Limits { least: 1, band: 0, errors: 0, window_ms: 1_000 },
     };
     let steward = Arc::new(Steward::new(tools, ways));
     let every = std::time::Duration::from_millis(10);

@@ -29,6 +29,7 @@ use crate::domain::rollout::Candidate;
 use crate::domain::rollout::Origin;
 use crate::domain::rollout::State;
 use crate::domain::rollout::Term;
+use crate::domain::rollout::canary::Limits;
 use crate::domain::rollout::gate::Demands;
 use crate::domain::rollout::gate::Evidence;
 use crate::domain::rollout::gate::GateFault;
@@ -57,8 +58,8 @@ pub struct Ways {
     pub examine: Arc<Examine>,
     /// Whether what waits is asked beside the live policy.
     pub shadow_waiting: bool,
-    /// Milliseconds over which a canary is judged.
-    pub window_ms: i64,
+    /// When a canary is taken back.
+    pub limits: Limits,
 }
 
 /// What the steward works with.

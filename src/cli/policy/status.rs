@@ -138,10 +138,11 @@ fn share(canary: &Value) -> String {
 fn counts(canary: &Value) -> String {
     let count = |name: &str| canary.pointer(&format!("/counts/{name}")).and_then(Value::as_u64).unwrap_or_default();
     format!(
-        "{} of {} calls denied, {} by the live policy; {} of {} decisions failed",
+        "{} of {} calls denied, {} by the live policy, {} by one of them only; {} of {} decisions failed",
         count("denied"),
         count("calls"),
         count("liveDenied"),
+        count("differ"),
         count("faults"),
         count("decisions"),
     )
@@ -201,7 +202,7 @@ mod tests {
             "waiting": {"revision": "ccc-ddd", "since": "1970-01-01T00:01:00Z", "origin": "folder"},
             "canary": {"revision": "eee-fff", "since": "1970-01-01T00:02:00Z", "percent": 10, "tenants": ["org_gcn"],
                        "by": "tess", "reason": "", "report": null,
-                       "counts": {"decisions": 9, "faults": 1, "calls": 4, "denied": 2, "liveDenied": 0}},
+                       "counts": {"decisions": 9, "faults": 1, "calls": 4, "denied": 2, "liveDenied": 0, "differ": 2}},
             "shadow": {"revision": "ccc-ddd", "counts": {"same": 7, "newly_denied": 2, "visible": 0}},
             "held": ["ggg-hhh"],
             "history": [{"revision": "zzz-yyy", "until": "1970-01-01T00:00:00Z", "how": "first", "ended": "rolled_back"}],
@@ -215,8 +216,9 @@ mod tests {
             "ccc-ddd",
             "from the folder",
             "decides about 10 % of all callers and org_gcn; by tess",
-            "2 of 4 calls denied, 0 by the live policy; 1 of 9 decisions failed",
-            "7 same, 2 newly denied",
+            "2 of 4 calls denied, 0 by the live policy, 2 by one of them only; 1 of 9 decisions failed",
+            "7 same",
+            "2 newly denied",
             "ggg-hhh  was taken back",
             "zzz-yyy  until 1970-01-01T00:00:00Z, then taken back",
             "next: loopgate policy replay",

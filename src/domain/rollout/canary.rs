@@ -1,8 +1,9 @@
 //! A candidate that decides a part of the calls: for whom, and when it is taken back.
 //!
 //! Promises: the same caller gets the same policy for as long as a canary runs, whatever they ask
-//! and however often; a canary is judged over a window of time and by calls that both policies were
-//! asked about. Never decides a call. Called by `pep::rules` and `pep::shadow`.
+//! and however often; a canary is judged by calls that both policies were asked about, over a window
+//! of time, or longer where little happens. Never decides a call. Called by `pep::rules` and
+//! `pep::shadow`.
 
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +66,7 @@ pub fn percentile(parts: &[&str]) -> u64 {
 pub struct Limits {
     /// Decisions before it is judged.
     pub least: u64,
-    /// Percentage points by which its share of denials may differ.
+    /// Share of its calls that it and the live policy may be at odds about, in percent.
     pub band: u8,
     /// Share of its decisions that may fail, in percent.
     pub errors: u8,
@@ -87,6 +88,8 @@ pub struct Counts {
     pub denied: u64,
     /// Calls that the live policy denies or would not know of.
     pub live_denied: u64,
+    /// Calls that one of the two denies and the other does not.
+    pub differ: u64,
 }
 
 /// One decision of a canary.
@@ -115,6 +118,7 @@ impl Counts {
         add(&mut self.calls, one.call.is_some());
         add(&mut self.denied, one.call.is_some_and(|denied| denied.by_canary));
         add(&mut self.live_denied, one.call.is_some_and(|denied| denied.by_live));
+        add(&mut self.differ, one.call.is_some_and(|denied| denied.by_live != denied.by_canary));
     }
 
     fn plus(self, other: Self) -> Self {
@@ -124,6 +128,7 @@ impl Counts {
             calls: self.calls.saturating_add(other.calls),
             denied: self.denied.saturating_add(other.denied),
             live_denied: self.live_denied.saturating_add(other.live_denied),
+            differ: self.differ.saturating_add(other.differ),
         }
     }
 
@@ -139,18 +144,20 @@ impl Counts {
         if beyond(self.faults, self.decisions, limits.errors) {
             return Judgement::Faulty;
         }
-        if beyond(self.denied.abs_diff(self.live_denied), self.calls, limits.band) {
+        // WHY not the difference of the two sums: what is newly allowed would hide behind what is newly denied.
+        if beyond(self.differ, self.calls, limits.band) {
             return Judgement::OutOfBand;
         }
         Judgement::Within
     }
 
-    /// `31 of 62 calls denied, 0 by the live policy; 0 of 124 decisions failed`.
+    /// `31 of 62 calls denied, 0 by the live policy, 31 by one of them only; 0 of 124 decisions failed`.
     #[must_use]
     pub fn words(&self) -> String {
-        let Self { decisions, faults, calls, denied, live_denied } = self;
+        let Self { decisions, faults, calls, denied, live_denied, differ } = self;
         format!(
-            "{denied} of {calls} calls denied, {live_denied} by the live policy; {faults} of {decisions} decisions failed"
+            "{denied} of {calls} calls denied, {live_denied} by the live policy, {differ} by one of them only; \
+             {faults} of {decisions} decisions failed"
         )
     }
 }
@@ -162,7 +169,7 @@ pub enum Judgement {
     TooEarly,
     /// Nothing speaks against it.
     Within,
-    /// It denies another share of calls than the live policy.
+    /// It is at odds with the live policy about too many calls.
     OutOfBand,
     /// Too many of its decisions could not be made.
     Faulty,
@@ -196,36 +203,41 @@ pub struct Window {
 
 impl Window {
     /// Counts one decision made at `now_ms`.
-    pub fn note(&mut self, now_ms: i64, window_ms: i64, one: Compared) {
-        let slot = Self::slot(now_ms, window_ms);
+    pub fn note(&mut self, now_ms: i64, limits: &Limits, one: Compared) {
+        let slot = Self::slot(now_ms, limits);
         if !self.slots.iter().any(|(at, _)| *at == slot) {
             self.slots.push((slot, Counts::default()));
         }
         self.slots.iter_mut().filter(|(at, _)| *at == slot).for_each(|(_, counts)| counts.note(one));
-        self.forget(slot);
+        self.slots.sort_unstable_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let kept = self.counted(slot, limits).copied().collect();
+        self.slots = kept;
     }
 
-    /// What was counted within the window that ends at `now_ms`.
+    /// What was counted within the window that ends at `now_ms`; and before it, as far back as it
+    /// takes to have enough to judge by.
     #[must_use]
-    pub fn counts(&self, now_ms: i64, window_ms: i64) -> Counts {
-        let now = Self::slot(now_ms, window_ms);
-        self.slots
-            .iter()
-            .filter(|(at, _)| Self::is_in(*at, now))
-            .fold(Counts::default(), |sum, (_, one)| sum.plus(*one))
+    pub fn counts(&self, now_ms: i64, limits: &Limits) -> Counts {
+        let now = Self::slot(now_ms, limits);
+        self.counted(now, limits).fold(Counts::default(), |sum, (_, one)| sum.plus(*one))
     }
 
-    fn slot(now_ms: i64, window_ms: i64) -> i64 {
-        now_ms.div_euclid((window_ms / SLOTS).max(1))
+    fn slot(now_ms: i64, limits: &Limits) -> i64 {
+        now_ms.div_euclid((limits.window_ms / SLOTS).max(1))
     }
 
-    /// WHY both sides: a clock that was set back must not keep old counts for ever.
-    fn is_in(at: i64, now: i64) -> bool {
-        (-SLOTS + 1..SLOTS).contains(&now.saturating_sub(at))
-    }
-
-    fn forget(&mut self, now: i64) {
-        self.slots.retain(|(at, _)| Self::is_in(*at, now));
+    /// The parts that count, the latest first.
+    ///
+    /// WHY beyond the window: a canary with few calls would never be judged, however bad it is. WHY
+    /// none far ahead of now: a clock that was set back must not keep old counts for ever.
+    fn counted(&self, now: i64, limits: &Limits) -> impl Iterator<Item = &(i64, Counts)> {
+        let mut decisions = 0_u64;
+        let known = self.slots.iter().filter(move |(at, _)| at.saturating_sub(now) < SLOTS);
+        known.take_while(move |(at, one)| {
+            let counts = now.saturating_sub(*at) < SLOTS || decisions < limits.least;
+            decisions = decisions.saturating_add(one.decisions);
+            counts
+        })
     }
 }
 
@@ -236,7 +248,7 @@ mod tests {
     const LIMITS: Limits = Limits { least: 100, band: 5, errors: 0, window_ms: 600_000 };
 
     fn counts(calls: u64, denied: u64, live_denied: u64) -> Counts {
-        Counts { decisions: calls, faults: 0, calls, denied, live_denied }
+        Counts { decisions: calls, faults: 0, calls, denied, live_denied, differ: denied.abs_diff(live_denied) }
     }
 
     #[test]
@@ -277,12 +289,43 @@ mod tests {
     #[test]
     fn old_decisions_leave_the_window_and_a_clock_set_back_keeps_none() {
         let one = Compared { call: Some(Denied { by_canary: true, by_live: false }), fault: false };
+        let limits = Limits { least: 1, window_ms: 1_000, ..LIMITS };
         let mut window = Window::default();
-        window.note(0, 1_000, one);
-        window.note(950, 1_000, one);
-        assert_eq!(window.counts(950, 1_000).denied, 2);
-        assert_eq!(window.counts(1_050, 1_000).denied, 1);
-        window.note(-50_000, 1_000, one);
-        assert_eq!(window.counts(-50_000, 1_000).denied, 1);
+        window.note(0, &limits, one);
+        window.note(950, &limits, one);
+        assert_eq!(window.counts(950, &limits).denied, 2);
+        assert_eq!(window.counts(1_050, &limits).denied, 1);
+        window.note(-50_000, &limits, one);
+        assert_eq!(window.counts(-50_000, &limits).denied, 1);
+    }
+
+    #[test]
+    fn a_canary_that_allows_as_many_calls_as_it_denies_anew_is_out_of_its_band() {
+        let mut counts = Counts::default();
+        for n in 0..200 {
+            let denied = Denied { by_canary: n % 2 == 0, by_live: n % 2 == 1 };
+            counts.note(Compared { call: Some(denied), fault: false });
+        }
+        assert_eq!((counts.denied, counts.live_denied), (100, 100), "the same share of denials");
+        assert_eq!(counts.judge(&LIMITS), Judgement::OutOfBand);
+    }
+
+    /// One call in three minutes never makes a hundred in ten.
+    #[test]
+    fn a_canary_is_judged_once_it_decided_enough_however_long_that_takes() {
+        let one = Compared { call: Some(Denied { by_canary: true, by_live: false }), fault: false };
+        let mut window = Window::default();
+        for n in 0..99 {
+            window.note(n * 180_000, &LIMITS, one);
+        }
+        assert_eq!(window.counts(99 * 180_000, &LIMITS).judge(&LIMITS), Judgement::TooEarly);
+        window.note(99 * 180_000, &LIMITS, one);
+        assert_eq!(window.counts(99 * 180_000, &LIMITS).judge(&LIMITS), Judgement::OutOfBand);
+        // A busy window needs nothing of what came before it.
+        for _ in 0..100 {
+            window.note(1_000 * 180_000, &LIMITS, Compared { call: None, fault: false });
+        }
+        assert_eq!(window.counts(1_000 * 180_000, &LIMITS).denied, 0);
+        assert_eq!(window.slots.len(), 1);
     }
 }

@@ -162,7 +162,7 @@ impl Judge {
             (None, _, Outcome::Pending) => "pending",
         };
         self.metrics.canary_decisions.with_label_values(&[outcome]).inc();
-        self.tallies.canary(canary, self.clock.now_ms(), self.limits.window_ms, compared);
+        self.tallies.canary(canary, self.clock.now_ms(), &self.limits, compared);
         if !found.canaries.contains(canary) {
             found.canaries.push(canary.clone());
         }
@@ -186,7 +186,7 @@ impl Judge {
     }
 
     fn counts(&self, id: &BundleId) -> Counts {
-        self.tallies.of_canary(id, self.clock.now_ms(), self.limits.window_ms)
+        self.tallies.of_canary(id, self.clock.now_ms(), &self.limits)
     }
 
     async fn shadow_said(&self, candidate: &BundleId, class: Class, after: &Made, seen: &Seen, found: &mut Found) {

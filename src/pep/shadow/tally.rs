@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use crate::domain::rollout::BundleId;
 use crate::domain::rollout::canary::Compared;
 use crate::domain::rollout::canary::Counts;
+use crate::domain::rollout::canary::Limits;
 use crate::domain::rollout::canary::Window;
 use crate::domain::rollout::shadow::Class;
 
@@ -23,22 +24,22 @@ pub struct Tallies {
 
 impl Tallies {
     /// Counts a decision of a canary.
-    pub(super) fn canary(&self, id: &BundleId, now_ms: i64, window_ms: i64, one: Compared) {
+    pub(super) fn canary(&self, id: &BundleId, now_ms: i64, limits: &Limits, one: Compared) {
         let mut kept = self.canary.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref().is_none_or(|(of, _)| of != id) {
             *kept = Some((id.clone(), Window::default()));
         }
         if let Some((_, window)) = kept.as_mut() {
-            window.note(now_ms, window_ms, one);
+            window.note(now_ms, limits, one);
         }
     }
 
-    /// What a canary decided within the window that ends now.
+    /// What a canary decided of late.
     #[must_use]
-    pub fn of_canary(&self, id: &BundleId, now_ms: i64, window_ms: i64) -> Counts {
+    pub fn of_canary(&self, id: &BundleId, now_ms: i64, limits: &Limits) -> Counts {
         let kept = self.canary.lock().unwrap_or_else(PoisonError::into_inner);
         let of_it = kept.as_ref().filter(|(of, _)| of == id);
-        of_it.map(|(_, window)| window.counts(now_ms, window_ms)).unwrap_or_default()
+        of_it.map(|(_, window)| window.counts(now_ms, limits)).unwrap_or_default()
     }
 
     /// Counts a comparison with a candidate in shadow.

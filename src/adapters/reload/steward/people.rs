@@ -134,7 +134,7 @@ impl Steward {
     }
 
     fn counts(&self, id: &BundleId) -> Counts {
-        self.tools.tallies.of_canary(id, self.tools.clock.now_ms(), self.ways.window_ms)
+        self.tools.tallies.of_canary(id, self.tools.clock.now_ms(), &self.ways.limits)
     }
 
     /// Digest of the report that lets a candidate through; none where none is needed.
