@@ -219,6 +219,15 @@ fn a_policy_that_is_no_longer_at_hand_is_told_and_can_be_named() {
     Store::open(Path::new(&kept)).unwrap().put(&bundle::read(Path::new(&home.path("kept"))).unwrap()).unwrap();
     let stored = run(&[&unkept[..], &["--recorded", &kept, "--json"]].concat()).exits(0).json();
     assert_eq!(stored["replay"], report["replay"], "the same from where a gateway keeps its bundles");
+    let next = bundle::read(Path::new(&home.path("next"))).unwrap();
+    Store::open(Path::new(&kept)).unwrap().put(&next).unwrap();
+    let archive = home.path(&format!("a-store/bundles/{}-{}.tar.gz", next.digest(), next.data_digest()));
+    let mut packed = unkept.clone();
+    packed[7] = &archive;
+    let packed = run(&[&packed[..], &["--recorded", &kept, "--json"]].concat()).exits(0).json();
+    assert_eq!(packed["replay"], report["replay"], "an archive is tried as the folder that it was built from");
+    let same = run(&["policy", "diff", &home.path("next"), &archive]).exits(0).out;
+    assert!(same.contains("rules  the same") && same.contains("data   the same") && same.contains(" 0 of "), "{same}");
     let mut no_key = unkept.clone();
     no_key.drain(4..6);
     assert!(run(&no_key).exits(2).err.contains("--pub KEY_FILE"));
