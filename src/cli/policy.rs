@@ -4,6 +4,7 @@
 //! what to do; `test` has OPA's habits and runs the case tables on both engines; nothing here
 //! changes a running gateway. Called by `cli`.
 
+mod archive;
 mod check;
 mod diff;
 mod eval;
@@ -48,6 +49,8 @@ enum Command {
     Replay(Box<replay::Replay>),
     /// Say what differs between two bundles.
     Diff(diff::Diff),
+    /// Build, sign and verify bundles in OPA's format.
+    Bundle(archive::Bundles),
     /// Try the bundle on standard input. The gateway starts this.
     #[command(hide = true)]
     CheckChild,
@@ -112,6 +115,7 @@ pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), Polic
         Command::Eval(eval) => eval::run(eval, out),
         Command::Replay(replay) => replay::run(replay, exe, out),
         Command::Diff(diff) => diff::run(diff, out),
+        Command::Bundle(bundles) => archive::run(bundles, exe, out),
         Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
     }
 }

@@ -23,6 +23,7 @@ mod check;
 mod doctor;
 mod catalog;
 mod policy;
+mod bundle;
 mod replay;
 mod approvals;
 mod audit;
