@@ -24,6 +24,7 @@ mod doctor;
 mod explain;
 mod catalog;
 mod policy;
+mod bundle;
 mod replay;
 mod approvals;
 mod audit;
