@@ -130,8 +130,12 @@ fn rego(args: &policy::Policy) -> ExitCode {
     match policy::run(args, &exe, &mut anstream::stdout().lock()) {
         Ok(()) => ExitCode::from(DONE),
         Err(fault) => {
-            print::failed(&fault.to_string());
-            ExitCode::from(fault.exit_code())
+            let code = fault.exit_code();
+            // Whoever reads the output has seen enough.
+            if code != DONE {
+                print::failed(&fault.to_string());
+            }
+            ExitCode::from(code)
         }
     }
 }

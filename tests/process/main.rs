@@ -25,6 +25,7 @@ mod explain;
 mod catalog;
 mod policy;
 mod replay;
+mod rollout;
 mod approvals;
 mod audit;
 mod token;
