@@ -120,6 +120,7 @@ impl PolicyFault {
             Self::Faults(_) | Self::Failed(..) | Self::No(_) => 1,
             Self::File { .. } | Self::Usage(_) => 2,
             Self::Remote(stop) => stop.code(),
+            Self::Io(cause) if cause.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Io(_) => 3,
         }
     }

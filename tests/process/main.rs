@@ -26,6 +26,7 @@ mod catalog;
 mod policy;
 mod bundle;
 mod replay;
+mod rollout;
 mod approvals;
 mod audit;
 mod token;
