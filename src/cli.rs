@@ -132,8 +132,12 @@ fn rego(args: &policy::Policy) -> ExitCode {
         // Whoever reads the output has seen enough.
         Err(policy::PolicyFault::Io(cause)) if cause.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(DONE),
         Err(fault) => {
-            print::failed(&fault.to_string());
-            ExitCode::from(fault.exit_code())
+            let code = fault.exit_code();
+            // Whoever reads the output has seen enough.
+            if code != DONE {
+                print::failed(&fault.to_string());
+            }
+            ExitCode::from(code)
         }
     }
 }

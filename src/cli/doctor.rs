@@ -60,6 +60,7 @@ pub async fn run(args: Args) -> ExitCode {
     findings.extend(backends(&settings).await);
     findings.push(folder("journal", &settings.audit.dir, "audit.dir"));
     findings.push(ledger(&settings).await);
+    findings.push(folder("policy store", &settings.policy.store, "policy.store"));
     findings.push(folder("keys", &settings.keys_dir, "keys.dir"));
     let well = findings.iter().all(|finding| finding.ok);
     if args.json {

@@ -5,6 +5,7 @@
 //! `activate` and `rollback` changes a running gateway. Called by `cli`.
 
 mod activate;
+mod archive;
 mod check;
 mod diff;
 mod eval;
@@ -62,6 +63,8 @@ enum Command {
     Activate(Box<activate::Activate>),
     /// Take a canary back, or go back to the policy that was in force before.
     Rollback(rollback::Rollback),
+    /// Build, sign and verify bundles in OPA's format.
+    Bundle(archive::Bundles),
     /// Try the bundle on standard input. The gateway starts this.
     #[command(hide = true)]
     CheckChild,
@@ -117,6 +120,7 @@ impl PolicyFault {
             Self::Faults(_) | Self::Failed(..) | Self::No(_) => 1,
             Self::File { .. } | Self::Usage(_) => 2,
             Self::Remote(stop) => stop.code(),
+            Self::Io(cause) if cause.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Io(_) => 3,
         }
     }
@@ -134,6 +138,7 @@ pub fn run(policy: &Policy, exe: &Path, out: &mut dyn Write) -> Result<(), Polic
         Command::Status(status) => status::run(status, out),
         Command::Activate(activate) => activate::run(activate, out),
         Command::Rollback(rollback) => rollback::run(rollback, out),
+        Command::Bundle(bundles) => archive::run(bundles, exe, out),
         Command::CheckChild => Ok(bundle::serve_child(&mut io::stdin().lock(), out)?),
     }
 }

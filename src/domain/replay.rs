@@ -18,7 +18,7 @@ mod tests;
 use crate::domain::pdp::engine::Pdp;
 use crate::domain::pdp::ruling::Fault;
 use crate::domain::pdp::ruling::Ruling;
-use crate::domain::pdp::{Input, Outcome};
+use crate::domain::pdp::{Input, Outcome, Phase};
 
 use self::change::{Change, Class};
 use self::recorded::Recorded;
@@ -167,7 +167,8 @@ pub fn class_of(input: &Input, before: &Ruling, after: &Ruling) -> Option<Class>
         (Outcome::Pending, Outcome::Allow) => return Some(Class::NoLongerPending),
         (Outcome::Allow, Outcome::Allow) | (Outcome::Pending, Outcome::Pending) | (Outcome::Deny, Outcome::Deny) => {}
     }
-    if before.visible() != after.visible() {
+    // WHY not of answers: once a call has been made, nobody asks whether its tool may be seen.
+    if input.phase != Phase::Response && before.visible() != after.visible() {
         let asked = input.tools.as_ref().map_or(1, std::collections::BTreeMap::len);
         return Some(match (asked, after.visible().is_empty()) {
             (0 | 1, true) => Class::NewlyHidden,

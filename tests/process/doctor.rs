@@ -12,13 +12,15 @@ fn what_is_well_is_one_ok_line_each() {
     let home = Home::new(&sandbox.url);
     let said = run(&["doctor", "--config", &home.config()]).exits(0);
     let lines: Vec<&str> = said.out.lines().collect();
-    assert_eq!(lines.len(), 6, "{said:#?}");
-    for (line, what) in lines.iter().zip(["rules", "issuer main", "backend loopiq", "journal", "ledger", "keys"]) {
+    assert_eq!(lines.len(), 7, "{said:#?}");
+    for (line, what) in
+        lines.iter().zip(["rules", "issuer main", "backend loopiq", "journal", "ledger", "policy store", "keys"])
+    {
         assert!(line.starts_with("ok ") && line.contains(what), "{line}");
     }
     assert!(lines[1].ends_with("1 key"), "{said:#?}");
     let json = run(&["doctor", "--json", "--config", &home.config()]).exits(0).json();
-    assert_eq!((&json["ok"], json["findings"].as_array().unwrap().len()), (&json!(true), 6));
+    assert_eq!((&json["ok"], json["findings"].as_array().unwrap().len()), (&json!(true), 7));
 }
 
 #[test]
@@ -29,6 +31,7 @@ fn what_is_wrong_is_one_line_each_with_what_to_do_and_exit_3() {
         text.replace("{file: issuer/dev-issuer.jwks.json}", "{url: \"http://127.0.0.1:9/jwks\"}")
             .replace("audit: {dir: audit}", "audit: {dir: gateway.yaml/audit}")
             .replace("ledger: {path: ledger.db}", "ledger: {path: gateway.yaml/ledger.db}")
+            .replace("store: store", "store: gateway.yaml/store")
     });
     let file = "policies/loopiq/gateway/roles.rego";
     home.write(file, &(home.read(file) + "\nallow if {\n"));
@@ -39,6 +42,7 @@ fn what_is_wrong_is_one_line_each_with_what_to_do_and_exit_3() {
         ("WRONG", "backend loopiq", "check `backends[].url`"),
         ("WRONG", "journal", "or change `audit.dir`"),
         ("WRONG", "ledger", "or change `ledger.path`"),
+        ("WRONG", "policy store", "or change `policy.store`"),
         ("ok ", "keys", "can be written"),
     ];
     assert_eq!(said.out.lines().count(), expected.len(), "{said:#?}");
@@ -47,7 +51,7 @@ fn what_is_wrong_is_one_line_each_with_what_to_do_and_exit_3() {
     }
     let json = run(&["doctor", "--json", "--config", &home.config()]).exits(3).json();
     let ok: Vec<_> = json["findings"].as_array().unwrap().iter().map(|finding| finding["ok"] == true).collect();
-    assert_eq!((json["ok"] == true, ok), (false, vec![false, false, false, false, false, true]), "{json:#}");
+    assert_eq!((json["ok"] == true, ok), (false, vec![false, false, false, false, false, false, true]), "{json:#}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) fn run(check: &Check, exe: &Path, out: &mut dyn Write) -> Result<(), 
     let files = bundle::files(&check.place.dir).map_err(|faults| unreadable(&check.place.dir, &faults))?;
     let texts: BTreeMap<String, String> =
         files.iter().map(|(path, bytes)| (path.clone(), String::from_utf8_lossy(bytes).into_owned())).collect();
-    let tried = Bundle::from_files(files).and_then(|bundle| try_out(exe, bundle, &tools));
+    let tried = bundle::read(&check.place.dir).and_then(|bundle| try_out(exe, bundle, &tools));
     let mut findings: Vec<Finding> = match &tried {
         Ok((bundle, pdp)) => found(pdp, &test_faults(bundle)),
         Err(faults) => Finding::all(faults, Severity::Error).collect(),

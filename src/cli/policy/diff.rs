@@ -32,13 +32,13 @@ const VALUE_MAX: usize = 60;
 
 #[derive(Debug, Args)]
 pub(super) struct Diff {
-    /// The bundle as it was
+    /// The bundle as it was: a folder or an archive
     #[arg(value_name = "OLD")]
     old: PathBuf,
     /// The bundle as it is to be
     #[arg(value_name = "NEW")]
     new: PathBuf,
-    /// Catalog whose tools the cases call [default: each bundle's own cases/tools.yaml]
+    /// Catalog whose tools the cases call [default: each bundle's own cases/tools.yaml, or the other's]
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     /// Print JSON
@@ -70,11 +70,13 @@ pub(super) fn run(diff: &Diff, out: &mut dyn Write) -> Result<(), PolicyFault> {
     let (old_rules, new_rules) = (outlined(&old.0, out)?, outlined(&new.0, out)?);
     let rules = between(&old_rules, &new_rules);
     let tables = [decided::tables(&diff.old, out)?, decided::tables(&diff.new, out)?];
+    // An archive has no tools of its own.
+    let of = |own, other| if BTreeMap::is_empty(own) { other } else { own };
     let difference = Difference {
         layout: layout(&old.0, &new.0, &rules),
         rules,
         data: rows::between(old.0.data(), new.0.data()),
-        cases: decided::flips(&tables, (&old.1, &old.2), (&new.1, &new.2)),
+        cases: decided::flips(&tables, (&old.1, of(&old.2, &new.2)), (&new.1, of(&new.2, &old.2))),
     };
     if diff.json {
         let text = serde_json::to_string(&difference).map_err(std::io::Error::from)?;

@@ -35,8 +35,8 @@ use crate::domain::replay::report::Window;
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// Bundle to try
-    #[arg(long, value_name = "DIR")]
+    /// Bundle to try: a folder or an archive
+    #[arg(long, value_name = "BUNDLE")]
     candidate: PathBuf,
     #[command(flatten)]
     source: source::Source,

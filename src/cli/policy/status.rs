@@ -90,7 +90,7 @@ fn lines(standing: &Value, now_s: i64) -> Vec<String> {
     for (at, past) in history.iter().take(BEFORE).enumerate() {
         let name = if at == 0 { "before" } else { "" };
         let ended = if text(past, "ended") == "rolled_back" { ", then taken back" } else { "" };
-        say(name, format!("{}  until {}{ended}", text(past, "revision"), text(past, "until")));
+        say(name, format!("{}  until {}{ended}", text(past, "revision"), moment(past, "until")));
         say("", how(past));
     }
     if history.len() > BEFORE {
@@ -158,12 +158,18 @@ fn classes(shadow: &Value) -> String {
 }
 
 fn since(one: &Value, now_s: i64) -> String {
-    let since = text(one, "since");
-    let age = since.parse::<jiff::Timestamp>().map(|at| now_s - at.as_second());
+    let since = moment(one, "since");
+    let age = text(one, "since").parse::<jiff::Timestamp>().map(|at| now_s - at.as_second());
     match age {
         Ok(age) if age >= 0 => format!("since {since} ({})", span(age)),
         _ => format!("since {since}"),
     }
+}
+
+/// A moment to the second: people look for a day and an hour.
+fn moment(one: &Value, name: &str) -> String {
+    let text = text(one, name);
+    text.parse::<jiff::Timestamp>().map_or(text, |at| format!("{at:.0}"))
 }
 
 fn span(s: i64) -> String {

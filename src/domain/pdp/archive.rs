@@ -156,6 +156,8 @@ pub struct Opened {
     pub bundle: Bundle,
     /// What the archive says of it.
     pub about: About,
+    /// The parts of `data` that it may fill, as its manifest names them; none named means all.
+    pub roots: Option<Vec<String>>,
 }
 
 /// The files of an archive, by path without a leading `/`.
@@ -196,6 +198,11 @@ impl Archive {
         self.files
     }
 
+    /// Names of its files, and how many bytes each has.
+    pub fn sizes(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.files.iter().map(|(path, bytes)| (path.as_str(), bytes.len()))
+    }
+
     /// Changes a file of it behind the back of whoever signed it; no bytes take it away.
     #[cfg(test)]
     pub(crate) fn edit(&mut self, path: &str, bytes: &[u8]) {
@@ -229,7 +236,8 @@ impl Archive {
         let bundle = draft.finish().map_err(|faults| faults.into_iter().map(ArchiveFault::from).collect::<Vec<_>>())?;
         roots::check(manifest.roots(), &bundle)?;
         manifest.check(&bundle).map_err(|fault| vec![fault])?;
-        Ok(Opened { bundle, about: manifest.about() })
+        let roots = manifest.roots().map(<[String]>::to_vec);
+        Ok(Opened { bundle, about: manifest.about(), roots })
     }
 }
 

@@ -49,6 +49,10 @@ pub(super) type Tables = BTreeMap<String, Table>;
 
 /// The case tables of a bundle.
 pub(super) fn tables(dir: &Path, out: &mut dyn Write) -> Result<Tables, PolicyFault> {
+    // An archive carries no cases.
+    if dir.is_file() {
+        return Ok(Tables::new());
+    }
     let files = bundle::files(dir).or_else(|faults| print_faults(&faults, out))?;
     let mut tables = Tables::new();
     for (path, bytes) in files {

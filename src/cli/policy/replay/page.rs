@@ -22,7 +22,7 @@ const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1a1d21;--dim:#5c6570;--line:#d5dae0;--paper:#fff;--soft:#f3f5f7;--bad:#b3261e;--good:#1a7f37}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--dim:#9aa4af;--line:#363c44;--paper:#15181c;--soft:#1e2329;--bad:#ff8a80;--good:#6fdd8b}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:1rem;max-width:64rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
+body{margin:0 auto;padding:1rem;max-width:64rem;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}th{white-space:nowrap}
 h1{font-size:1.4rem;margin:.5rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line)}h3{font-size:1rem;margin:1.2rem 0 .3rem}
 code{font:.9em ui-monospace,monospace}.dim{color:var(--dim)}.bad{color:var(--bad);font-weight:600}.good{color:var(--good);font-weight:600}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:.5rem 0}dt{color:var(--dim)}dd{margin:0}
@@ -101,11 +101,11 @@ fn changes(report: &Report) -> Markup {
                     }
                 }
             } }
-            (table("By organisation", &changes.tenants))
-            (table("By tool", &changes.tools))
-            (table("By role", &changes.roles))
-            (table("By user", &changes.users))
-            (table("By phase", &changes.phases))
+            (table("By organisation", true, &changes.tenants))
+            (table("By tool", false, &changes.tools))
+            (table("By role", true, &changes.roles))
+            (table("By user", true, &changes.users))
+            (table("By phase", true, &changes.phases))
             @for (class, samples) in &changes.samples {
                 h3 { (class.words()) ", such as" }
                 @for change in samples { (sample(change)) }
@@ -114,16 +114,18 @@ fn changes(report: &Report) -> Markup {
     }
 }
 
-fn table(name: &str, lines: &Lines) -> Markup {
+/// `whole`: whether the decisions that were replayed are those that could have changed. A tool is named by
+/// changes of lists too, which are decisions about no tool.
+fn table(name: &str, whole: bool, lines: &Lines) -> Markup {
     html! {
         h3 { (name) }
         div.scroll { table {
-            tr { th { "Name" } th.n { "Changed" } th.n { "Of" } th { "How" } }
+            tr { th { "Name" } th.n { "Changed" } @if whole { th.n { "Of" } } th { "How" } }
             @for line in &lines.rows {
                 tr {
                     td { (print::plain(&line.name)) }
                     td.n { (number(line.changed)) }
-                    td.n { (number(line.replayed)) }
+                    @if whole { td.n { (number(line.replayed)) } }
                     td { (words::by_class(&line.classes)) }
                 }
             }

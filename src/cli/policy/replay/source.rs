@@ -41,7 +41,7 @@ pub(super) struct Source {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     unsigned_seconds: u32,
     /// Bundle that was in force, or folder in which a gateway keeps them; several may be given; with --config the gateway's own is known
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "BUNDLE")]
     recorded: Vec<PathBuf>,
     /// Catalog whose tools the candidate is tried with [default: the settings', or the candidate's cases/tools.yaml]
     #[arg(long, value_name = "FILE")]

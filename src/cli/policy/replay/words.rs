@@ -181,6 +181,13 @@ pub(super) fn turn(change: &Change) -> String {
     if change.about.tool.is_empty() {
         return format!("{} → {} tools", change.before.sees, change.after.sees);
     }
+    // A call that got no further than whether its tool may be seen; its arguments were not kept.
+    if change.about.phase == Some(Phase::List) && before == after {
+        return match change.after.sees {
+            0 => "seen → no such tool".to_owned(),
+            _ => "no such tool → seen, and then decided by its arguments".to_owned(),
+        };
+    }
     let sight = match (change.before.sees > 0, change.after.sees > 0) {
         (true, false) => ", hidden",
         (false, true) => ", seen",

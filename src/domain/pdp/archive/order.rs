@@ -91,7 +91,7 @@ mod tests {
     fn opened(serial: Option<u64>, content: u32) -> Opened {
         let policy = ("a.rego".to_owned(), format!("package a\nx := {content}").into_bytes());
         let bundle = Bundle::from_files(vec![policy]).unwrap();
-        Opened { bundle, about: About { serial, ..About::default() } }
+        Opened { bundle, about: About { serial, ..About::default() }, roots: None }
     }
 
     /// What becomes of bundles in a row: (serial, content); yes or no for each.

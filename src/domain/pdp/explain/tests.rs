@@ -203,7 +203,7 @@ fn a_change_is_named_only_if_it_was_tried_and_does_it() {
 #[test]
 fn the_work_is_bounded_whatever_the_bundle() {
     use std::fmt::Write as _;
-    let mut rules = no_if("not r0");
+    let mut rules = no_if("not r0; not r0_a");
     for n in 0..40 {
         let _infallible = writeln!(rules, "r{n} if {{\n not r{}_a\n r{}\n}}\nr{n}_a if r{}\n", n + 1, n + 1, n + 1);
     }

@@ -186,6 +186,9 @@ fn a_missing_torn_or_doubled_signature_is_refused() {
         assert_eq!(with(&text), Code::SignatureInvalid, "{text}");
     }
     assert_eq!(with(&format!("{{\"signatures\": [\"{token}\"], \"plugin\": \"x\"}}")), Code::Unsupported);
+    let mut by_opa = whole.clone();
+    by_opa.edit(SIGNATURES, format!("{{\"signatures\": [\"{token}\"], \"plugin\": \"_default\"}}").as_bytes());
+    assert_eq!(codes(&by_opa, ""), [], "as `opa build` writes it");
 }
 
 #[test]
