@@ -42,7 +42,7 @@ use crate::domain::mcp::receive::DoorRules;
 const CONNECTIONS_MAX: usize = 256;
 /// From a connection's first byte to the last of its answer. Each carries one request, which may
 /// wait for the journal twice and for the ledger in between.
-const EXCHANGE_WITHIN: Duration = Duration::from_secs(15);
+const EXCHANGE_WITHIN: Duration = Duration::from_secs(45);
 /// Bytes of a request head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long the accept loop rests when the system has no more file descriptors.

@@ -25,7 +25,7 @@ use super::print;
 
 const URL: &str = "http://127.0.0.1:8081";
 /// Longer than the door takes for one exchange.
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_mins(1);
 /// Bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// What stays as it is in one segment of a path (RFC 3986, unreserved).

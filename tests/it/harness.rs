@@ -32,7 +32,7 @@ pub(crate) const RELEASE: &str = "backend-v1.0-GCN";
 /// This program is not loopgate, so bundles are tried by the one that is.
 const LOOPGATE: &str = env!("CARGO_BIN_EXE_loopgate");
 /// How long something that must come may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is different from an ordinary world.
 #[derive(Debug, Clone, Default)]
