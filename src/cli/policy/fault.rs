@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn text_that_hides_or_reorders_is_shown_for_what_it_is() {
-        let lines = shown("x := \"\u{202e}\" == y", 12);
+        let lines = shown("x := \"\u{202e}\" == y", 13);
         assert!(!lines[1].contains('\u{202e}') && lines[1].contains("202e"), "{lines:#?}");
         assert_eq!(lines[2].find('^'), lines[1].find('y'), "{lines:#?}");
     }
