@@ -6,6 +6,7 @@
 //! changes what is decided. Called by the policy commands, and by `pdp::suite` for tests that fail.
 
 pub mod changes;
+mod pieces;
 mod plan;
 mod show;
 mod trial;

@@ -87,6 +87,11 @@ pub(in crate::domain::pdp) struct Condition {
     pub(in crate::domain::pdp) declares: BTreeSet<String>,
     /// Names that it mentions, whatever they mean.
     pub(in crate::domain::pdp) mentions: BTreeSet<String>,
+    /// Names that it mentions within comprehensions and `every`: theirs alone, unless the body has
+    /// them too.
+    pub(in crate::domain::pdp) inner: BTreeSet<String>,
+    /// The names of both sides of `=`, one of which must have its values before.
+    pub(in crate::domain::pdp) sides: Option<[BTreeSet<String>; 2]>,
     /// Names that it could give a value although they are declared elsewhere, or nowhere.
     pub(in crate::domain::pdp) may_bind: BTreeSet<String>,
     /// What it looks at, outermost first.
@@ -259,7 +264,7 @@ fn condition(stmt: &LiteralStmt) -> Condition {
             looks.push(Look {
                 text: falling_short(key.as_ref(), value, domain, query),
                 label: Some("it does not hold for"),
-                names: names.mentioned.clone(),
+                names: names.mentioned.union(&names.inner).cloned().collect(),
                 ..Look::default()
             });
             looks_of(domain, &mut looks);
@@ -297,7 +302,9 @@ fn condition(stmt: &LiteralStmt) -> Condition {
         shape,
         declares: declares.into_iter().filter(|name| name != "_").collect(),
         mentions: names.mentioned,
-        may_bind: names.bindable,
+        inner: names.inner,
+        sides: names.sides,
+        may_bind: names.bindable.into_iter().filter(|name| name != "_").collect(),
         looks,
     }
 }
@@ -326,7 +333,14 @@ fn whole(expr: &Expr) -> Look {
         Expr::Call { params, .. } => Some(params.iter().map(|param| source(param)).collect()),
         _ => None,
     };
-    Look { text: source(expr), names: names.mentioned, steps, args, constant: constant(expr), label: None }
+    Look {
+        text: source(expr),
+        names: names.mentioned.into_iter().chain(names.inner).collect(),
+        steps,
+        args,
+        constant: constant(expr),
+        label: None,
+    }
 }
 
 /// The steps of a reference, root first; none when it is no reference.

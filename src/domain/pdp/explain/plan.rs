@@ -196,6 +196,9 @@ impl Plan {
         let loose = body.conditions.iter().flat_map(|one| one.mentions.iter().chain(&one.may_bind));
         locals.extend(loose.filter(|name| !known(name)).cloned());
         let own = locals.clone();
+        // What a condition declares for good has its value from nowhere else.
+        let fixed = body.conditions.iter().filter(|one| one.shape != Shape::Declares).flat_map(|one| &one.declares);
+        let fixed: BTreeSet<&String> = fixed.collect();
         locals.extend(definition.arg_names.iter().cloned());
         let mut order = Order { locals, ..Order::default() };
         let mut bound = definition.arg_names.clone();
@@ -203,9 +206,9 @@ impl Plan {
         let mut waiting: Vec<(usize, &Condition)> = body.conditions.iter().enumerate().filter(tried).collect();
         order.bound.push(bound.clone());
         while !waiting.is_empty() {
-            let ready = waiting.iter().position(|(_, one)| ready(one, &own, &bound)).unwrap_or(0);
+            let ready = waiting.iter().position(|(_, one)| ready(one, &own, &bound, &fixed)).unwrap_or(0);
             let (number, one) = waiting.remove(ready);
-            bound.extend(one.declares.iter().chain(binds(one)).filter(|name| own.contains(*name)).cloned());
+            bound.extend(one.declares.iter().chain(binds(one, &fixed)).filter(|name| own.contains(*name)).cloned());
             order.conditions.push(number);
             order.bound.push(bound.clone());
         }
@@ -214,14 +217,16 @@ impl Plan {
 }
 
 /// Names that a condition gives a value without declaring them. Under `not` and `every` it gives none.
-fn binds(one: &Condition) -> impl Iterator<Item = &String> {
+fn binds<'c>(one: &'c Condition, fixed: &BTreeSet<&String>) -> impl Iterator<Item = &'c String> {
     let can = !matches!(one.shape, Shape::Not(_) | Shape::Every);
-    one.may_bind.iter().filter(move |_| can)
+    one.may_bind.iter().filter(move |name| can && !fixed.contains(name))
 }
 
-fn ready(one: &Condition, own: &BTreeSet<String>, bound: &BTreeSet<String>) -> bool {
-    let given: BTreeSet<&String> = one.declares.iter().chain(binds(one)).collect();
-    one.mentions.iter().all(|name| !own.contains(name) || bound.contains(name) || given.contains(name))
+fn ready(one: &Condition, own: &BTreeSet<String>, bound: &BTreeSet<String>, fixed: &BTreeSet<&String>) -> bool {
+    let given: BTreeSet<&String> = one.declares.iter().chain(binds(one, fixed)).collect();
+    let known = |name: &String| !own.contains(name) || bound.contains(name);
+    let sides = one.sides.as_ref().is_none_or(|sides| sides.iter().any(|side| side.iter().all(known)));
+    sides && one.mentions.iter().all(|name| known(name) || given.contains(name)) && one.inner.iter().all(known)
 }
 
 /// Where a rule's references lead: absolute paths, `data` first.

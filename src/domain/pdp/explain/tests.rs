@@ -135,6 +135,40 @@ fn every_form_of_a_body_is_taken_apart() {
 }
 
 #[test]
+fn what_is_told_of_a_body_is_what_the_body_does_whatever_its_names_and_order() {
+    for (body, holds) in [
+        ("x = input.arguments.list[_]\nx > 20", true),
+        ("x = input.arguments.list[_]\nx > 30", false),
+        ("y > 2\nx = [y, 4]\nx[0] == 3\ny = input.arguments.n", true),
+        ("split(input.arguments.text, \"b\", parts)\ncount(parts, n)\nn == 2", true),
+        ("-3.5\ninput.schema == 1", true),
+        ("sums := [y | some x in input.arguments.list; y = x + 1]\nsums[i] == 31\ni == 1", false),
+        ("all := {k: [v | v = input.arguments.list[j]; j >= 0] | input.arguments[k]}\nall.text == [1, 2, 30]", true),
+        ("some i, j\ninput.arguments.list[i] == input.arguments.list[j]\ni != j", false),
+        ("a := {\"x\": {\"y\": 1}, \"z\": set()}\na.z == set()\na[\"x\"][\"y\"] == 1", true),
+        ("input.arguments.n == 3; input.arguments.text != \"x\"; not input.dry_run", true),
+        ("old.text == \"abc\"\nhere.n > 3", false),
+    ] {
+        let rules = format!(
+            "import input.arguments as old\nimport data.table as here\ndecision := {{\"allow\": true, \"reasons\": reasons, \
+             \"obligations\": [], \"visible\": []}}\nreasons contains \"r\" if {{\n{body}\n}}\n"
+        );
+        let text = format!("package loopiq.gateway\n{rules}");
+        let data = Value::from(json!({"table": {"n": 3}}));
+        let (mut engine, files) = (regorus::Engine::new(), [("p.rego".to_owned(), text)]);
+        lint::parse(&mut engine, &files).unwrap_or_else(|faults| panic!("{body}: {faults:#?}"));
+        engine.add_data(data).unwrap();
+        let mut explainer = Explainer::of(&mut engine, "data.loopiq.gateway.reasons").unwrap();
+        let told = explainer.rule(serde_json::to_value(input()).unwrap().into());
+        assert_eq!(told.len(), 1, "{body}: {told:#?}");
+        assert!(told[0].held == holds && told[0].note.is_empty(), "{body}: {told:#?}");
+        let stopped = told[0].conditions.iter().filter(|tried| tried.state == State::Failed).count();
+        assert_eq!(stopped, usize::from(!holds), "{body}: {told:#?}");
+        assert!(told[0].conditions.iter().all(|tried| tried.error.is_none()), "{body}: {told:#?}");
+    }
+}
+
+#[test]
 fn what_a_function_fails_on_is_told_and_ends_nothing() {
     let told = explained(
         &(no_if("input.arguments.n == 3") + &no_if("to_number(input.arguments.text) > 1")),

@@ -7,21 +7,19 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use regorus::Value;
 use regorus::unstable::Module;
 use regorus::unstable::Ref;
 
-use crate::domain::pdp::ast::dissect::Body;
-use crate::domain::pdp::ast::dissect::Condition;
-use crate::domain::pdp::ast::dissect::Index;
-use crate::domain::pdp::ast::dissect::Kind;
 use crate::domain::pdp::ast::dissect::Look;
-use crate::domain::pdp::ast::dissect::Shape;
 use crate::domain::pdp::bundle::BundleFault;
 use crate::domain::pdp::engine;
-use crate::domain::pdp::explain::plan::Order;
+use crate::domain::pdp::explain::pieces::LOOKS_MAX;
+use crate::domain::pdp::explain::pieces::OWN;
+use crate::domain::pdp::explain::pieces::added;
+use crate::domain::pdp::explain::pieces::next_looks;
+use crate::domain::pdp::explain::pieces::sizes;
 use crate::domain::pdp::explain::plan::Plan;
 use crate::domain::pdp::explain::plan::Planned;
 use crate::domain::pdp::lint;
@@ -32,13 +30,8 @@ const EVALUATIONS_MAX: usize = 4_000;
 const TIMEOUTS_MAX: usize = 3;
 /// Bodies that may turn out not to be taken apart.
 const BROKEN_MAX: usize = 40;
-/// Ways of looking in one condition.
-const LOOKS_MAX: usize = 12;
 /// Columns of a line; the author's line with what is put before it.
 const COLUMNS: u32 = 8_192;
-
-/// Names that no author uses.
-const OWN: &str = "loopgate_explain";
 
 /// Why something cannot be said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,13 +72,6 @@ pub(super) struct Trial {
     broken: BTreeSet<(usize, usize)>,
     left: usize,
     timeouts: usize,
-}
-
-/// Part of the text that is added: which lines are of which body.
-struct Added {
-    path: String,
-    text: String,
-    owners: Vec<(u32, (usize, usize))>,
 }
 
 impl Trial {
@@ -174,16 +160,15 @@ impl Trial {
         let package = planned.rule.strip_suffix(&planned.definition.name.join(".")).unwrap_or_default();
         let (rule, input) = match args {
             None => (format!("{package}{name}"), self.input.clone()),
-            Some(args) => {
-                let members = [("args", Value::from(args.to_vec())), ("input", self.input.clone())];
-                let asked: BTreeMap<_, _> =
-                    members.into_iter().map(|(name, value)| (Value::from(name), value)).collect();
-                (format!("{package}{name}_call"), Value::from(asked))
-            }
+            Some(args) => (format!("{package}{name}_call"), self.with_args(args)),
         };
         // What is only looked at may fail without the condition failing, so it is undefined then.
         let answer = self.eval(rule, input, what == "l")?;
-        let rows: Vec<&Value> = answer.as_array().map(|rows| rows.iter().collect()).unwrap_or_default();
+        let rows: Vec<&Value> = match &answer {
+            Value::Array(rows) => rows.iter().collect(),
+            Value::Set(rows) => rows.iter().collect(),
+            _ => Vec::new(),
+        };
         let (Some(bound), Some(body)) =
             (order.bound.get(count.min(order.conditions.len())), planned.definition.bodies.get(body))
         else {
@@ -191,6 +176,20 @@ impl Trial {
         };
         let looks = if what == "s" { next_looks(body, order, count) } else { &[] };
         Ok(rows.into_iter().filter_map(|row| row_of(row, bound, looks)).collect())
+    }
+
+    /// What a function gives for these arguments; undefined when nothing.
+    pub(super) fn call(&mut self, planned: &Planned, number: usize, args: &[Value]) -> Result<Value, Trouble> {
+        let package = planned.rule.strip_suffix(&planned.definition.name.join(".")).unwrap_or_default();
+        let input = self.with_args(args);
+        self.eval(format!("{package}{OWN}_f_{number}_call"), input, true)
+    }
+
+    /// The input of a rule that calls a function: its arguments, and what it shall see as input.
+    fn with_args(&self, args: &[Value]) -> Value {
+        let members = [("args", Value::from(args.to_vec())), ("input", self.input.clone())];
+        let asked: BTreeMap<_, _> = members.into_iter().map(|(name, value)| (Value::from(name), value)).collect();
+        Value::from(asked)
     }
 
     fn eval(&mut self, rule: String, input: Value, strict: bool) -> Result<Value, Trouble> {
@@ -226,14 +225,6 @@ fn columns() -> regorus::PolicyLengthConfig {
     config
 }
 
-/// What the condition after the first `count` looks at, or the result.
-pub(super) fn next_looks<'a>(body: &'a Body, order: &Order, count: usize) -> &'a [Look] {
-    match order.conditions.get(count) {
-        Some(at) => body.conditions.get(*at).map(|one| one.looks.as_slice()).unwrap_or_default(),
-        None => &body.looks,
-    }
-}
-
 fn row_of(row: &Value, bound: &BTreeSet<String>, looks: &[Look]) -> Option<Row> {
     let row = row.as_array().ok()?;
     let names = row.first()?.as_array().ok()?;
@@ -253,141 +244,4 @@ fn row_of(row: &Value, bound: &BTreeSet<String>, looks: &[Look]) -> Option<Row> 
         seen.push(Seen { values, indexes });
     }
     Some(Row { locals, result: None, seen })
-}
-
-/// How many values and indexes are looked at for one look.
-fn sizes(look: &Look) -> (usize, usize) {
-    match (&look.args, look.steps.len()) {
-        (Some(args), _) => (args.len() + 1, 0),
-        (None, 0) => (1, 0),
-        (None, steps) => (steps, indexes(look).count()),
-    }
-}
-
-fn indexes(look: &Look) -> impl Iterator<Item = &String> {
-    look.steps.iter().filter_map(|step| match &step.part {
-        Index::Expr(text) => Some(text),
-        Index::Name(_) => None,
-    })
-}
-
-/// The pieces of every body, a module of its own for each module they come from.
-fn added(plan: &Plan, modules: &[Ref<Module>], broken: &BTreeSet<(usize, usize)>) -> Vec<Added> {
-    let ready =
-        Added { path: format!("{OWN}.rego"), text: format!("package {OWN}\nready := true\n"), owners: Vec::new() };
-    let mut added = vec![ready];
-    for (at, module) in modules.iter().enumerate() {
-        let mut text = format!("{}\n", module.package.span.text());
-        for import in &module.imports {
-            let _infallible = writeln!(text, "{}", import.span.text());
-        }
-        let mut owners = Vec::new();
-        let of_module = plan.definitions.iter().enumerate().filter(|(_, planned)| planned.module == at);
-        for (number, planned) in of_module.filter(|(_, planned)| planned.definition.kind != Kind::Default) {
-            for (which, (body, order)) in planned.definition.bodies.iter().zip(&planned.bodies).enumerate() {
-                if !broken.contains(&(number, which)) {
-                    let line = u32::try_from(text.lines().count() + 1).unwrap_or(u32::MAX);
-                    owners.push((line, (number, which)));
-                    let writer = Writer { plan, planned, body, order };
-                    writer.write(&format!("{number}_{which}"), &mut text);
-                }
-            }
-        }
-        if !owners.is_empty() {
-            added.push(Added { path: format!("{OWN}_{at}.rego"), text, owners });
-        }
-    }
-    added
-}
-
-/// Writes one body in pieces.
-struct Writer<'a> {
-    plan: &'a Plan,
-    planned: &'a Planned,
-    body: &'a Body,
-    order: &'a Order,
-}
-
-impl Writer<'_> {
-    fn write(&self, id: &str, text: &mut String) {
-        let all = self.order.conditions.len();
-        for count in 0..=all {
-            let locals = self.locals(count);
-            self.piece(&format!("{OWN}_l_{id}_{count}"), count, &format!("[[{locals}]]"), text);
-            let looks = self.looks(count);
-            if !looks.is_empty() {
-                self.piece(&format!("{OWN}_s_{id}_{count}"), count, &format!("[[{locals}],\n[{looks}]]"), text);
-            }
-        }
-        let result = self.body.result.as_ref().map_or("true", |look| look.text.as_str());
-        let row = format!("[[{}],\n{result}\n]", self.locals(all));
-        self.piece(&format!("{OWN}_l_{id}_{}", all + 1), all, &row, text);
-    }
-
-    fn locals(&self, count: usize) -> String {
-        self.order.bound.get(count).into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")
-    }
-
-    fn piece(&self, name: &str, count: usize, row: &str, text: &mut String) {
-        let of_function = self.planned.definition.kind == Kind::Function;
-        let args = self.planned.definition.args.join(", ");
-        let head = if of_function { format!("{name}({args})") } else { name.to_owned() };
-        let _infallible = writeln!(text, "{head} := [{row} |\ntrue");
-        let done: Vec<&Condition> =
-            self.order.conditions.iter().take(count).filter_map(|at| self.body.conditions.get(*at)).collect();
-        for bare in self.bare(&done) {
-            let _infallible = writeln!(text, "some {bare}");
-        }
-        for condition in done {
-            let _infallible = writeln!(text, "{}", condition.text);
-        }
-        let _infallible = writeln!(text, "]");
-        if of_function {
-            let given: Vec<String> =
-                (0..self.planned.definition.args.len()).map(|at| format!("{OWN}_a[{at}]")).collect();
-            let given = given.join(", ");
-            let _infallible = writeln!(
-                text,
-                "{name}_call := {OWN}_r if {{\n{OWN}_a := input.args\n{OWN}_r := {name}({given}) with input as input.input\n}}"
-            );
-        }
-    }
-
-    /// Names that the author declares on their own and that these conditions mention.
-    fn bare(&self, done: &[&Condition]) -> BTreeSet<String> {
-        let of_some = self.body.conditions.iter().filter(|one| one.shape == Shape::Declares);
-        let declared: BTreeSet<&String> = of_some.flat_map(|one| &one.declares).collect();
-        let mentioned = done.iter().flat_map(|one| one.mentions.iter().chain(&one.may_bind));
-        mentioned.filter(|name| declared.contains(name)).cloned().collect()
-    }
-
-    /// What the next condition looks at, each as a list of its values.
-    fn looks(&self, count: usize) -> String {
-        let next = self.order.conditions.get(count).and_then(|at| self.body.conditions.get(*at));
-        let with = next.map(|next| next.with.as_str()).unwrap_or_default();
-        let mut pieces = Vec::new();
-        for look in next_looks(self.body, self.order, count).iter().take(LOOKS_MAX) {
-            let open: Vec<String> = look
-                .names
-                .iter()
-                .filter(|name| self.order.locals.contains(*name))
-                .filter(|name| !self.order.bound.get(count).is_some_and(|bound| bound.contains(*name)))
-                .cloned()
-                .collect();
-            let some = if open.is_empty() { String::new() } else { format!("some {}\n", open.join(", ")) };
-            let see = |text: &str| format!("[{OWN}_v | {some}{OWN}_v := {text} {with}\n]");
-            if let Some(args) = &look.args {
-                pieces.extend(args.iter().map(|arg| see(arg)));
-            } else {
-                let first = self.plan.first_step(self.planned, self.order, look);
-                let prefixes = look.steps.iter().enumerate().rev().skip(1).rev();
-                pieces.extend(prefixes.map(|(at, step)| if at < first { "[]".to_owned() } else { see(&step.text) }));
-            }
-            pieces.push(see(&look.text));
-            if look.args.is_none() {
-                pieces.extend(indexes(look).map(|index| see(index)));
-            }
-        }
-        pieces.join(",\n")
-    }
 }

@@ -95,7 +95,38 @@ impl<'a> Teller<'a> {
                 all.push(self.tell(planned, number, asked, depth));
             }
         }
-        all
+        let sure =
+            all.iter().all(|told| told.note.is_empty() && told.conditions.iter().all(|one| one.state != State::Error));
+        match self.holds_whole(asked) {
+            Some(truth) if sure && truth != all.iter().any(|told| told.held) => {
+                let note = "this rule cannot be told condition by condition".to_owned();
+                vec![Told { rule: name, about, of: of(asked, false), held: truth, note, ..Told::default() }]
+            }
+            _ => all,
+        }
+    }
+
+    /// Whether the rule itself, in one piece, holds. INVARIANT: what is told of its pieces agrees
+    /// with this, or is not told.
+    fn holds_whole(&mut self, asked: &Asked) -> Option<bool> {
+        let numbers = self.plan.of(&asked.rule).to_vec();
+        let defaults = |number: &usize| self.plan.get(*number).is_some_and(|one| one.definition.kind == Kind::Default);
+        if numbers.iter().any(defaults) {
+            return None;
+        }
+        let first = *numbers.first()?;
+        let planned = self.plan.get(first)?;
+        let value = match &asked.args {
+            Some(args) => self.trial.call(planned, first, args).ok()?,
+            None => self.trial.value(&asked.rule).ok()?,
+        };
+        match (&asked.member, value) {
+            (_, Value::Undefined) => Some(false),
+            (Some(member), Value::Set(members)) => Some(members.contains(member)),
+            (None, Value::Set(members)) if planned.definition.kind == Kind::Set => Some(!members.is_empty()),
+            (None, Value::Object(members)) if members.is_empty() => None,
+            _ => Some(true),
+        }
     }
 
     fn holds(&mut self, planned: &Planned, number: usize, asked: &Asked) -> bool {
@@ -201,7 +232,7 @@ impl<'a> Teller<'a> {
                 .seen(case, at, |before| before.locals.iter().all(|(name, value)| row.locals.get(name) == Some(value)));
             let seen = seen.into_iter().next();
             let mut tried = Tried::new(condition, State::Held);
-            for name in condition.declares.iter().filter(|name| row.locals.contains_key(*name)) {
+            for name in new_names(case, at).filter(|name| row.locals.contains_key(*name)) {
                 let value = row.locals.get(name).map(show::text).unwrap_or_default();
                 tried.values.push(Valued { what: name.clone(), value });
             }
@@ -266,6 +297,12 @@ impl<'a> Teller<'a> {
         }
         kept
     }
+}
+
+/// Names that the condition gives a value.
+fn new_names(case: Case<'_>, at: usize) -> impl Iterator<Item = &String> {
+    let bound = |at: usize| case.order.bound.get(at);
+    bound(at + 1).into_iter().flatten().filter(move |name| !bound(at).is_some_and(|before| before.contains(*name)))
 }
 
 fn condition_at(case: Case<'_>, at: usize) -> Option<&Condition> {

@@ -21,14 +21,20 @@ use crate::domain::pdp::ast::text_of;
 pub(super) struct Names {
     pub(super) mentioned: BTreeSet<String>,
     pub(super) bindable: BTreeSet<String>,
+    /// Mentioned in comprehensions and in `every`; theirs alone unless the body knows them too.
+    pub(super) inner: BTreeSet<String>,
+    /// The names of both sides of `=`, when that is the whole of it.
+    pub(super) sides: Option<[BTreeSet<String>; 2]>,
     hidden: Vec<BTreeSet<String>>,
 }
 
 impl Names {
     fn name(&mut self, name: String) {
-        if name != "_" && !self.hidden.iter().any(|frame| frame.contains(&name)) {
-            self.mentioned.insert(name);
+        if name == "_" || self.hidden.iter().any(|frame| frame.contains(&name)) {
+            return;
         }
+        let of = if self.hidden.is_empty() { &mut self.mentioned } else { &mut self.inner };
+        of.insert(name);
     }
 
     /// A statement that may give names a value: `x = …` and `xs[x]`.
@@ -37,8 +43,18 @@ impl Names {
             Expr::AssignExpr { op: AssignOp::ColEq, rhs, .. } => self.expr(rhs),
             Expr::AssignExpr { lhs, rhs, .. } => {
                 self.bindable.extend(names_in(lhs).into_iter().chain(names_in(rhs)));
+                self.sides = Some([lhs, rhs].map(|side| {
+                    let mut names = Self::default();
+                    names.expr(side);
+                    names.mentioned.into_iter().filter(|name| !names.bindable.contains(name)).collect()
+                }));
                 self.expr(lhs);
                 self.expr(rhs);
+            }
+            Expr::Call { params, .. } => {
+                // Rego lets a call give its value to one more argument.
+                self.bindable.extend(params.last().into_iter().flat_map(|last| names_in(last)));
+                self.expr(expr);
             }
             expr => self.expr(expr),
         }
@@ -86,7 +102,9 @@ impl Names {
             Expr::RefDot { refr, .. } => self.expr(refr),
             Expr::RefBrack { refr, index, .. } => {
                 self.expr(refr);
-                if let Expr::Var { value, .. } = index.as_ref() {
+                if let Expr::Var { value, .. } = index.as_ref()
+                    && self.hidden.is_empty()
+                {
                     self.bindable.insert(text_of(value));
                 }
                 self.expr(index);

@@ -50,10 +50,10 @@ impl Teller<'_> {
     /// What the looks of a condition saw.
     pub(super) fn values(&mut self, case: Case<'_>, condition: &Condition, seen: &[Seen], tried: &mut Tried) {
         for (look, seen) in condition.looks.iter().zip(seen) {
-            if look.constant
-                || is_plain_local(case, look)
-                    && seen.values.last().is_some_and(|value| value.first().is_some_and(is_large))
-            {
+            let whole = seen.values.last().map(Vec::as_slice).unwrap_or_default();
+            // What has no value yet is given one here; what is large was shown where it got its value.
+            let said = is_plain_local(case, look) && whole.first().is_none_or(is_large);
+            if look.constant || said {
                 continue;
             }
             let valued = self.valued(case, look, seen);
