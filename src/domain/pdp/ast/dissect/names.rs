@@ -36,7 +36,7 @@ impl Names {
         match expr {
             Expr::AssignExpr { op: AssignOp::ColEq, rhs, .. } => self.expr(rhs),
             Expr::AssignExpr { lhs, rhs, .. } => {
-                self.bindable.extend(names_in(lhs).into_iter().chain(names_in(rhs)));
+                self.bindable.extend(names_in(lhs).into_iter().chain(names_in(rhs)).filter(|name| name != "_"));
                 self.expr(lhs);
                 self.expr(rhs);
             }
@@ -87,7 +87,7 @@ impl Names {
             Expr::RefBrack { refr, index, .. } => {
                 self.expr(refr);
                 if let Expr::Var { value, .. } = index.as_ref() {
-                    self.bindable.insert(text_of(value));
+                    self.bindable.extend(Some(text_of(value)).filter(|name| name != "_"));
                 }
                 self.expr(index);
             }
