@@ -130,9 +130,9 @@ pub(super) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// Whether the rule itself declares `name` here.
+    /// Whether the rule itself declares `name` here. `_` is nobody's name; `_own` may be a rule's.
     pub(super) fn has(&self, name: &str) -> bool {
-        name.starts_with('_') || self.frames.iter().any(|frame| frame.contains_key(name))
+        name == "_" || self.frames.iter().any(|frame| frame.contains_key(name))
     }
 
     /// What `name` stands for, and what is local where that is written.
@@ -155,6 +155,7 @@ pub(super) fn walk<'a>(rule: &'a Rule, visit: &mut dyn FnMut(Node<'a>, &Scope<'a
     let mut walker = Walker { scope: Scope::default(), visit };
     match rule {
         Rule::Default { args, value, .. } => walker.within(arguments(args), |w| {
+            w.patterns(args);
             w.meet(Node::Value(Some(value)));
             w.expr(value);
         }),
@@ -175,6 +176,7 @@ pub(super) fn walk<'a>(rule: &'a Rule, visit: &mut dyn FnMut(Node<'a>, &Scope<'a
                 }
             };
             walker.within(arguments(args), |w| {
+                w.patterns(args);
                 if bodies.is_empty() {
                     head_exprs(w, assign);
                 }
@@ -331,6 +333,13 @@ impl<'a> Walker<'a, '_> {
 
     fn meet(&mut self, node: Node<'a>) {
         (self.visit)(node, &self.scope);
+    }
+
+    /// Arguments of a function: `f(input.x) := …` holds only for what stands in the input.
+    fn patterns(&mut self, args: &'a [Ref<Expr>]) {
+        for arg in args {
+            self.expr(arg);
+        }
     }
 
     fn query(&mut self, query: &'a Query) {

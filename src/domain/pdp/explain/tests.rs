@@ -112,6 +112,10 @@ fn every_form_of_a_body_is_taken_apart() {
         &none,
     );
     assert!(told.iter().any(|line| line.contains("it does not hold for = [30]")), "{told:#?}");
+    for nothing in ["_ = input.arguments.n", "[_, 3] = [1, input.arguments.n]", "input.arguments.list[_] == 30"] {
+        let told = why(&no_if(&format!("{nothing}\ninput.arguments.n == 3")), &none);
+        assert!(told.iter().all(|line| line.starts_with('+')), "{nothing}: {told:#?}");
+    }
     let told = why(&(no_if("not big") + "big if {\n some i\n input.arguments.list[i] > 99\n}\n"), &none);
     assert!(told.iter().any(|line| line.contains("one of [1, 2, 30]")), "{told:#?}");
     let told = why(

@@ -23,8 +23,8 @@ use crate::domain::pdp::ast::Scope;
 use crate::domain::pdp::lint::graph::View;
 use crate::domain::pdp::lint::head_of;
 
-/// Names for names that are followed; people write one or two.
-const NAMED_DEPTH_MAX: usize = 8;
+/// Names that one reference is followed through; people write one or two.
+const FOLLOWED_MAX: usize = 256;
 
 /// One step below `input`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +59,7 @@ impl Reads {
                     let is_value =
                         |value: &&Expr| value.span().start == chain.span.start && value.span().end == chain.span.end;
                     if !values.iter().any(is_value) {
-                        reads.paths.extend(names.resolve(&view, &chain, scope, 0));
+                        reads.paths.extend(names.resolve(&view, &chain, scope));
                     }
                 });
             }
@@ -89,8 +89,9 @@ type Root = Step;
 impl Names {
     fn of(modules: &[Ref<Module>]) -> Self {
         let mut names = Self(BTreeMap::new());
-        // WHY: a name for a name is known only once the first one is.
-        for _ in 0..NAMED_DEPTH_MAX {
+        // WHY: a name for a name is known only once the first one is, so this goes on until nothing is
+        // new. It ends: each value of a rule adds one path at most.
+        loop {
             let before = names.0.values().map(BTreeSet::len).sum::<usize>();
             for module in modules {
                 let view = View::new(module);
@@ -98,8 +99,7 @@ impl Names {
                     let Some(head) = head_of(rule).and_then(|head| head.dotted()) else { continue };
                     let head = format!("{}.{head}", view.package);
                     for value in values_of(rule) {
-                        // What the entry point names is read by the gateway.
-                        let path = absolute_of(&view, value).filter(|path| head != ENTRY_POINT && names.is_input(path));
+                        let path = absolute_of(&view, value).filter(|path| !is_answer(&head) && names.is_input(path));
                         if let Some(path) = path {
                             names.0.entry(head.clone()).or_default().insert(path);
                         }
@@ -115,16 +115,17 @@ impl Names {
 
     /// Whether an absolute path is one under `input`, by itself or through names.
     fn is_input(&self, path: &[Root]) -> bool {
-        path.first() == Some(&Step::Name("input".to_owned())) || self.behind(path).is_some()
+        path.first() == Some(&Step::Name("input".to_owned())) || self.behind(path).next().is_some()
     }
 
     fn names_input(&self, view: &View, value: &Expr) -> bool {
         absolute_of(view, value).is_some_and(|path| self.is_input(&path))
     }
 
-    /// The rule that a path goes through, and what is left of the path behind it.
-    fn behind<'p>(&self, path: &'p [Root]) -> Option<(&BTreeSet<Vec<Root>>, &'p [Root])> {
-        (2..=path.len()).find_map(|length| {
+    /// Every rule that a path goes through, and what is left of the path behind it: of `it.x` both
+    /// `it` and `it.x` may be rules.
+    fn behind<'p>(&self, path: &'p [Root]) -> impl Iterator<Item = (&BTreeSet<Vec<Root>>, &'p [Root])> {
+        (2..=path.len()).filter_map(|length| {
             let (rule, rest) = path.split_at_checked(length)?;
             let names: Option<Vec<&str>> = rule.iter().map(name_of).collect();
             self.0.get(&names?.join(".")).map(|named| (named, rest))
@@ -139,24 +140,36 @@ impl Names {
     }
 
     /// The paths below `input` that a reference looks at; none for anything else.
-    fn resolve(&self, view: &View, chain: &Chain<'_>, scope: &Scope, depth: usize) -> Vec<Vec<Step>> {
-        absolute(view, chain, scope).map_or_else(Vec::new, |path| self.follow(&path, depth))
+    fn resolve(&self, view: &View, chain: &Chain<'_>, scope: &Scope) -> Vec<Vec<Step>> {
+        absolute(view, chain, scope).map_or_else(Vec::new, |path| self.follow(path))
     }
 
-    fn follow(&self, path: &[Root], depth: usize) -> Vec<Vec<Step>> {
-        if path.first() == Some(&Step::Name("input".to_owned())) {
-            return vec![path.iter().skip(1).cloned().collect()];
-        }
-        let Some((named, rest)) = self.behind(path) else {
+    /// Each path once, however many ways lead to it.
+    fn follow(&self, path: Vec<Root>) -> Vec<Vec<Step>> {
+        let (mut found, mut met, mut ahead) = (Vec::new(), BTreeSet::new(), vec![path]);
+        while let Some(path) = ahead.pop() {
+            if !met.insert(path.clone()) {
+                continue;
+            }
             // A package named as a whole, or by a step that only evaluation knows: everything counts as read.
-            return if self.are_below(path) { vec![Vec::new()] } else { Vec::new() };
-        };
-        if depth >= NAMED_DEPTH_MAX {
-            return vec![Vec::new()];
+            if met.len() > FOLLOWED_MAX || self.are_below(&path) {
+                return vec![Vec::new()];
+            }
+            if path.first() == Some(&Step::Name("input".to_owned())) {
+                found.push(path.iter().skip(1).cloned().collect());
+                continue;
+            }
+            for (named, rest) in self.behind(&path) {
+                ahead.extend(named.iter().map(|start| start.iter().chain(rest).cloned().collect()));
+            }
         }
-        let whole = |start: &Vec<Root>| start.iter().chain(rest).cloned().collect::<Vec<_>>();
-        named.iter().flat_map(|start| self.follow(&whole(start), depth + 1)).collect()
+        found
     }
+}
+
+/// Whether the gateway itself reads what a rule gives: the entry point, and members that are rules of their own.
+fn is_answer(head: &str) -> bool {
+    head.strip_prefix(ENTRY_POINT).is_some_and(|member| member.is_empty() || member.starts_with('.'))
 }
 
 fn name_of(step: &Step) -> Option<&str> {
@@ -268,6 +281,39 @@ mod tests {
         check("allow if data.loopiq[input.caller.user].it.x\nit := input.arguments", &["arguments.y"], &[]);
         check("decision := input.arguments", &["arguments.y"], &[]);
         check("import input.caller as who\n\nallow if who.teams[_] == 1", &["caller.teams.payments"], &["caller.user"]);
+    }
+
+    #[test]
+    fn a_name_is_followed_however_it_is_written_and_however_long_the_way_is() {
+        let own = "_args := input.arguments\n\nallow if _args.x == 1";
+        check(own, &["arguments.x"], &["arguments.y"]);
+        let two = "it := input.caller\n\nit.x := input.arguments.x\n\nallow if it.x == 1";
+        check(two, &["arguments.x", "caller.x"], &["arguments.y"]);
+        let links = (1..30).map(|n| format!("a{n} := data.loopiq.gateway.a{}\n", n - 1));
+        let start =
+            ["it := a29.y if a29.z\nit := input.caller\na0 := input.arguments\nallow if it.x == 1\n".to_owned()];
+        // Whatever their order is: the last first is the longest way to find out.
+        let links: Vec<String> = links.collect();
+        check(&start.iter().chain(links.iter().rev()).cloned().collect::<String>(), &["arguments.y.x"], &[]);
+        check(&start.iter().chain(&links).cloned().collect::<String>(), &["arguments.y.x"], &[]);
+    }
+
+    #[test]
+    fn what_the_gateway_takes_from_the_decision_is_read() {
+        let members = "decision[name] := given if some name, given in {\"reasons\": []}\n\ndecision.allow := input.arguments.sure";
+        check(members, &["arguments.sure"], &["arguments.x"]);
+    }
+
+    #[test]
+    fn a_function_reads_what_its_own_arguments_are_compared_with() {
+        for rules in [
+            "allow if f(1)\n\nf(input.arguments.x) := true",
+            "allow if f([true, 1])\n\nf([given, input.arguments.x]) := given",
+            "allow if f({\"x\": 1})\n\nf({input.arguments.x: given}) := given",
+            "allow if f(1)\n\ndefault f(_) := false\n\nit := input.arguments\n\nf(it.x) := true",
+        ] {
+            check(rules, &["arguments.x"], &["arguments.y"]);
+        }
     }
 
     #[test]

@@ -245,6 +245,16 @@ fn what_may_be_right_is_left_alone() {
     through("o[k] := v if some k, v in {\"a\": 1}", "o.b == 1");
     through("r := x if x := input.caller with input as {\"caller\": {\"x\": 1}}", "r.x == 1");
     through("a := 1 if input.dry_run\nelse := 2", "a == 1");
+    // Rego's style guide names what is a package's own business so.
+    through("_own := input.caller.user\n\n_is(x) if x == \"a\"", "_is(_own)\n\tinput.caller.teams[_own]");
+    through(
+        "f(\"a\", x) := x\n\nf({\"k\": [x, input.tool.name]}, 1) := x",
+        "f(\"a\", 2) == 2\n\tf({\"k\": [2, \"t\"]}, 1) == 2",
+    );
+    through(
+        "f(_x, [_, y]) := y",
+        "f(1, [2, 3]) == 3\n\t_a := 5\n\t_a == 5\n\t_b = 3\n\tinput.caller.roles[_i] == \"x\"",
+    );
 }
 
 /// Data without a schema tells types only: rows and fields come and go.

@@ -42,7 +42,7 @@ impl Names {
         match expr {
             Expr::AssignExpr { op: AssignOp::ColEq, rhs, .. } => self.expr(rhs),
             Expr::AssignExpr { lhs, rhs, .. } => {
-                self.bindable.extend(names_in(lhs).into_iter().chain(names_in(rhs)));
+                self.bindable.extend(names_in(lhs).into_iter().chain(names_in(rhs)).filter(|name| name != "_"));
                 self.sides = Some([lhs, rhs].map(|side| {
                     let mut names = Self::default();
                     names.expr(side);
@@ -105,7 +105,7 @@ impl Names {
                 if let Expr::Var { value, .. } = index.as_ref()
                     && self.hidden.is_empty()
                 {
-                    self.bindable.insert(text_of(value));
+                    self.bindable.extend(Some(text_of(value)).filter(|name| name != "_"));
                 }
                 self.expr(index);
             }
