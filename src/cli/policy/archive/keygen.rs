@@ -19,7 +19,7 @@ use crate::cli::policy::PolicyFault;
 
 #[derive(Debug, Args)]
 pub(super) struct Keygen {
-    /// File for the private key; the public one goes beside it, ending in `.pub`. Neither may exist.
+    /// File for the private key; the public one goes beside it, ending in `.pub`; neither may exist
     #[arg(long, short, value_name = "FILE", default_value = "bundle.key")]
     out: PathBuf,
     /// As JSON.
