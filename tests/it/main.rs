@@ -28,5 +28,6 @@ mod examples;
 mod audit;
 mod reload;
 mod rollout;
+mod beside;
 mod stream;
 mod wire;
