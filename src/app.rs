@@ -98,6 +98,10 @@ pub enum AppFault {
     Store(String),
 }
 
+/// How long a stop waits for a candidate in shadow; one decision takes a second at most, unless a
+/// built-in goes on for longer than its timer can see.
+const JUDGE_ENDS_WITHIN: Duration = Duration::from_secs(3);
+
 /// A running gateway.
 pub struct Running {
     /// Where MCP clients connect.
@@ -236,8 +240,11 @@ impl Running {
             let _ended = other.await;
         }
         self.desk.carried.drain().await;
-        if let Err(cause) = self.judge.await {
-            error!("what looks at canaries ended badly: {cause}");
+        match tokio::time::timeout(JUDGE_ENDS_WITHIN, self.judge).await {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => error!("what looks at canaries ended badly: {cause}"),
+            // Nothing of it is owed to anybody, and the journal must be closed.
+            Err(_elapsed) => warn!("a candidate in shadow did not end its decision in time; it is left behind"),
         }
         if let Err(fault) = self.parts.journal.close() {
             error!("the journal did not close properly: {fault}");

@@ -145,7 +145,12 @@ fn rego(args: &policy::Policy) -> ExitCode {
 /// Runs a command that waits. Threads: one per core.
 fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // WHY: what still runs beside, such as a candidate in shadow, must not keep the process from ending.
+            runtime.shutdown_background();
+            code
+        }
         Err(cause) => {
             print::failed(&format!("the runtime cannot start: {cause}"));
             ExitCode::from(UNREACHABLE)

@@ -381,6 +381,7 @@ fn steward(cell: &Arc<RulesCell>, store: &Path, journal: Arc<dyn Journal>, clock
         gated: false,
         demands: Demands { decisions: 1, age_ms: 1_000 },
         examine: Arc::new(|_| Err(GateFault::Missing)),
+        lived: Arc::new(|| Ok(None)),
         shadow_waiting: false,
         limits: Limits { least: 1, band: 0, errors: 0, window_ms: 1_000 },
     };

@@ -11,12 +11,14 @@ use tokio::sync::mpsc;
 
 use super::AppFault;
 use super::clock::SystemClock;
+use crate::adapters::journal::find;
 use crate::adapters::reload;
 use crate::adapters::reload::Sources;
 use crate::adapters::reload::Watcher;
 use crate::adapters::reload::pull::Pull;
 use crate::adapters::reload::pull::Source;
 use crate::adapters::reload::steward::Examine;
+use crate::adapters::reload::steward::Lived;
 use crate::adapters::reload::steward::Steward;
 use crate::adapters::reload::steward::Tools;
 use crate::adapters::reload::steward::Ways;
@@ -25,7 +27,9 @@ use crate::config::Activation;
 use crate::config::Served;
 use crate::config::Settings;
 use crate::domain::audit::checkpoint::PublicKey;
+use crate::domain::audit::entry::Entry;
 use crate::domain::pdp::archive::order::Taken;
+use crate::domain::rollout::BundleId;
 use crate::domain::rollout::canary::Limits;
 use crate::domain::rollout::gate::Demands;
 use crate::domain::rollout::gate::Evidence;
@@ -93,6 +97,7 @@ pub(super) fn open(
         gated: policy.activation == Activation::Gated,
         demands: Demands { decisions: policy.gate.decisions, age_ms: ms(policy.gate.age) },
         examine: examine(settings),
+        lived: lived(settings),
         shadow_waiting: in_shadow && policy.shadow.dir.is_none(),
         limits: limits.clone(),
     };
@@ -129,6 +134,22 @@ fn examine(settings: &Settings) -> Arc<Examine> {
             trusted.push(PublicKey::parse(&text).map_err(|cause| broken(cause.to_string()))?);
         }
         Evidence::signed(&String::from_utf8_lossy(report), &trusted)
+    })
+}
+
+/// Reads in this gateway's own journal what was put in force last.
+fn lived(settings: &Settings) -> Arc<Lived> {
+    let dir = settings.audit.dir.join(&settings.audit.writer);
+    let in_force = |entry: &Entry| {
+        let [bundle, data, engine] =
+            ["bundle", "data", "engine"].map(|name| entry.text(&format!("/unmapped/loopgate/data/{name}")));
+        // WHY the engine: the record of a canary that is taken back names a policy that is not in force.
+        let decides = ["policy.activated", "policy.promoted", "policy.rolled_back"].contains(&entry.stage());
+        (decides && !engine.is_empty()).then(|| BundleId::new(bundle, data))
+    };
+    Arc::new(move || {
+        find::last(&dir, |line| line.contains("\"policy."), in_force)
+            .map_err(|(path, error)| format!("{}: {error}", path.display()))
     })
 }
 

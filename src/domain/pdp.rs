@@ -19,7 +19,7 @@ pub mod outline;
 pub mod explain;
 mod ast;
 mod lint;
-mod probe;
+pub mod probe;
 mod obligations;
 
 pub use self::lint::reads::{Reads, Step};

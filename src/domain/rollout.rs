@@ -197,6 +197,9 @@ pub struct State {
     pub history: Vec<Past>,
     /// What was taken back, and does not come back by itself while the files stay as they are.
     pub held: BTreeSet<BundleId>,
+    /// When something was taken back the last time: milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub taken_back_ms: Option<i64>,
 }
 
 /// WHY: a later version may have a reason to hold something back that this one knows nothing of.
@@ -209,7 +212,15 @@ fn this_version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 
 impl Default for State {
     fn default() -> Self {
-        Self { v: VERSION, live: None, waiting: None, canary: None, history: Vec::new(), held: BTreeSet::new() }
+        Self {
+            v: VERSION,
+            live: None,
+            waiting: None,
+            canary: None,
+            history: Vec::new(),
+            held: BTreeSet::new(),
+            taken_back_ms: None,
+        }
     }
 }
 
@@ -218,6 +229,12 @@ impl State {
     #[must_use]
     pub fn live_id(&self) -> Option<&BundleId> {
         self.live.as_ref().map(|live| &live.id)
+    }
+
+    /// When what decides was changed, or something was taken back, the last time.
+    #[must_use]
+    pub fn changed_ms(&self) -> Option<i64> {
+        self.live.as_ref().map(|live| live.since_ms).max(self.taken_back_ms)
     }
 
     /// The revision that decides; empty when none does.

@@ -1,13 +1,19 @@
 //! Decisions that other rules are asked about, off the path of the calls.
 //!
-//! Promises: telling never waits and never fails a call: what does not fit in the queue is dropped
-//! and counted; what is told is what was recorded, and nothing of it is changed. Never decides.
+//! Promises: telling never waits and never fails a call: what does not fit in the queue, in number
+//! or in bytes, is dropped and counted; what is told is what was recorded, and nothing of it is
+//! changed. Never decides.
 //! Filled by `pep::decide`; emptied by [`judge`], which `app` runs beside the doors.
 
 pub mod judge;
 pub mod tally;
 
+use std::io;
+use std::sync::Arc;
+
 use prometheus::IntCounterVec;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
 use super::Pep;
@@ -19,8 +25,17 @@ use crate::domain::rollout::BundleId;
 use crate::domain::rollout::canary::percentile;
 use crate::domain::rollout::shadow::Made;
 
-/// Decisions that may wait; a list of all tools takes some ten kilobytes.
-pub const QUEUE: usize = 1_024;
+/// What may wait; a list of all tools takes some ten kilobytes, and a call as much as its caller likes.
+pub const QUEUE: Room = Room { decisions: 1_024, kilobytes: 32 << 10 };
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Decisions.
+    pub decisions: usize,
+    /// Kilobytes that they have as JSON, each decision rounded up.
+    pub kilobytes: usize,
+}
 
 /// What a decision was about, as far as it counts for a canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +63,8 @@ pub struct Seen {
     about: About,
     input: Input,
     made: Made,
+    /// Its part of the room, given back when it was looked at.
+    _room: OwnedSemaphorePermit,
 }
 
 /// Which decisions the candidate in shadow is asked about.
@@ -77,16 +94,41 @@ impl Sample {
 #[derive(Debug)]
 pub struct Aside {
     queue: mpsc::Sender<Seen>,
+    kilobytes: Arc<Semaphore>,
     sample: Sample,
     results: IntCounterVec,
 }
 
 impl Aside {
-    /// A queue with room for so many, and its other end. `results` counts what is dropped.
+    /// A queue with so much room, and its other end. `results` counts what is dropped.
     #[must_use]
-    pub fn new(sample: Sample, room: usize, results: IntCounterVec) -> (Self, mpsc::Receiver<Seen>) {
-        let (queue, told) = mpsc::channel(room.max(1));
-        (Self { queue, sample, results }, told)
+    pub fn new(sample: Sample, room: Room, results: IntCounterVec) -> (Self, mpsc::Receiver<Seen>) {
+        let (queue, told) = mpsc::channel(room.decisions.max(1));
+        let kilobytes = Arc::new(Semaphore::new(room.kilobytes));
+        (Self { queue, kilobytes, sample, results }, told)
+    }
+
+    /// Room for one decision about this.
+    fn room_for(&self, input: &Input) -> Option<(mpsc::Permit<'_, Seen>, OwnedSemaphorePermit)> {
+        let place = self.queue.try_reserve().ok()?;
+        let mut bytes = Length(0);
+        serde_json::to_writer(&mut bytes, input).ok()?;
+        let kilobytes = u32::try_from(bytes.0.div_ceil(1 << 10)).ok()?;
+        Some((place, Arc::clone(&self.kilobytes).try_acquire_many_owned(kilobytes).ok()?))
+    }
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -102,17 +144,18 @@ impl Pep {
         if !by_canary && !in_shadow() {
             return;
         }
-        match aside.queue.try_reserve() {
+        match aside.room_for(input) {
             // WHY first the room and then the copy: who is too late costs nothing.
-            Ok(room) => room.send(Seen {
+            Some((place, room)) => place.send(Seen {
                 by: by(),
                 id: id.to_owned(),
                 request_id: asked.request_id.clone(),
                 about,
                 input: input.clone(),
                 made: Made::of(ruling),
+                _room: room,
             }),
-            Err(_full) => aside.results.with_label_values(&["dropped"]).inc(),
+            None => aside.results.with_label_values(&["dropped"]).inc(),
         }
     }
 }

@@ -28,5 +28,7 @@ mod examples;
 mod audit;
 mod reload;
 mod rollout;
+mod takeover;
+mod beside;
 mod stream;
 mod wire;

@@ -32,7 +32,9 @@ use loopgate::pep::ports;
 use loopgate::pep::rollout::Bundles;
 use loopgate::pep::rollout::BundlesFault;
 use loopgate::pep::rules::RulesCell;
+use loopgate::pep::shadow;
 use loopgate::pep::shadow::Aside;
+use loopgate::pep::shadow::Room;
 use loopgate::pep::shadow::Sample;
 use serde_json::Value;
 use serde_json::json;
@@ -48,40 +50,40 @@ use crate::harness::eventually;
 use crate::message::Answer;
 use crate::message::Message;
 
-const TENANTS: &str = "policies/data/tenants.yaml";
-const OPEN: &str = "    admin: true\n  tools: {}\n";
-const WITHOUT_RELEASES: &str = "    admin: true\n  tools: {loopiq_get_release: false}\n";
+pub(crate) const TENANTS: &str = "policies/data/tenants.yaml";
+pub(crate) const OPEN: &str = "    admin: true\n  tools: {}\n";
+pub(crate) const WITHOUT_RELEASES: &str = "    admin: true\n  tools: {loopiq_get_release: false}\n";
 const WITHOUT_CONTROLS: &str = "    admin: true\n  tools: {loopiq_list_controls: false}\n";
 const PEOPLE: &str = "operators: {policy: {tenants: [org_gcn], roles: [tenant_admin]}}\n";
 
-async fn world(policy: &'static str) -> World {
+pub(crate) async fn world(policy: &'static str) -> World {
     World::with(Setup { policy, settings: PEOPLE.to_owned(), ..Setup::default() }).await
 }
 
 /// A gateway whose changed policy waits.
-async fn gated() -> World {
+pub(crate) async fn gated() -> World {
     world(", activation: gated, gate: {decisions: 3}, canary: {least: 20, band: 5}").await
 }
 
 /// What somebody is told of policy at the operators' door.
-async fn standing(world: &World) -> Value {
+pub(crate) async fn standing(world: &World) -> Value {
     let answer = world.http.get(format!("{}/api/v1/policy", world.admin)).bearer_auth(world.token("tess"));
     let answer = Answer::read(answer.send().await.unwrap()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.body
 }
 
-async fn post(world: &World, user: &str, what: &str, body: &Value) -> Answer {
+pub(crate) async fn post(world: &World, user: &str, what: &str, body: &Value) -> Answer {
     let url = format!("{}/api/v1/policy/{what}", world.admin);
     Answer::read(world.http.post(url).bearer_auth(world.token(user)).json(body).send().await.unwrap()).await
 }
 
-fn code(answer: &Answer) -> &str {
+pub(crate) fn code(answer: &Answer) -> &str {
     answer.body["error"]["code"].as_str().unwrap_or("ok")
 }
 
 /// Waits until a policy waits.
-async fn waiting(world: &World) -> Value {
+pub(crate) async fn waiting(world: &World) -> Value {
     eventually("a policy that waits", || async {
         let waiting = standing(world).await["waiting"].clone();
         waiting.is_object().then_some(waiting)
@@ -90,23 +92,23 @@ async fn waiting(world: &World) -> Value {
 }
 
 /// Waits until this revision decides.
-async fn decides(world: &World, revision: &str) {
+pub(crate) async fn decides(world: &World, revision: &str) {
     eventually("the revision", || async { (standing(world).await["live"]["revision"] == revision).then_some(()) })
         .await;
 }
 
-fn get_release(world: &World) -> Message {
+pub(crate) fn get_release(world: &World) -> Message {
     world.call("ada", "loopiq_get_release", json!({"release": RELEASE}))
 }
 
 /// Records of one stage, by what they say besides.
-fn told(world: &World, stage: &str) -> Vec<Value> {
+pub(crate) fn told(world: &World, stage: &str) -> Vec<Value> {
     let own = world.journal().into_iter().filter(|one| one["unmapped"]["loopgate"]["stage"] == stage);
     own.map(|one| one["unmapped"]["loopgate"]["data"].clone()).collect()
 }
 
 /// A report over enough decisions with nothing wrong in it.
-fn report(candidate: &Value, live: &Value) -> Value {
+pub(crate) fn report(candidate: &Value, live: &Value) -> Value {
     let policy = |one: &Value| json!({"bundle": one["bundle"], "data": one["data"]});
     let none = json!({"rows": [], "more": 0});
     json!({
@@ -132,13 +134,13 @@ fn report(candidate: &Value, live: &Value) -> Value {
 }
 
 /// The body that activates: a report that this key signed, and its digest.
-fn order(candidate: &Value, report: Value, key: &SigningKey) -> Value {
+pub(crate) fn order(candidate: &Value, report: Value, key: &SigningKey) -> Value {
     let report: Report = serde_json::from_value(report).unwrap();
     let sealed: Value = serde_json::from_str(&envelope::sign(&report, key).unwrap()).unwrap();
     json!({"revision": candidate["revision"], "report": sealed, "digest": report.digest(), "reason": "as reviewed"})
 }
 
-fn own_key(world: &World) -> SigningKey {
+pub(crate) fn own_key(world: &World) -> SigningKey {
     app::keys::report(&world.path("keys")).unwrap()
 }
 
@@ -198,6 +200,7 @@ async fn a_gated_activation_is_refused_unless_its_report_shows_everything() {
     other_digest["digest"] = "0".repeat(64).into();
     let filtered = json!({"from_ms": null, "to_ms": null, "tenant": "org_nordbank"});
     let day_ago = (app::now_s() - 86_401) * 1000;
+    let before_live = live["since"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond() - 1_000;
     for (body, expected) in [
         (unsigned, "gate_report_missing"),
         (order(&candidate, good.clone(), &stranger), "gate_report_untrusted"),
@@ -210,6 +213,7 @@ async fn a_gated_activation_is_refused_unless_its_report_shows_everything() {
         (with("/replay/proven", json!(false)), "gate_unproven"),
         (with("/replay/journal/verified", json!(false)), "gate_journal_unverified"),
         (with("/replay/window", filtered), "gate_report_filtered"),
+        (with("/made/at_ms", json!(before_live)), "gate_report_overtaken"),
         (other_digest, "gate_digest_mismatch"),
     ] {
         let answer = post(&world, "tess", "activate", &body).await;
@@ -534,7 +538,8 @@ async fn a_full_queue_drops_and_counts_and_the_call_goes_on() {
     let candidate = loopgate::adapters::reload::load(&bench.site.sources(), 0).await.unwrap();
     let metrics = Metrics::new();
     let sample = Sample { tenants: Vec::new(), percent: 100 };
-    let (aside, told) = Aside::new(sample, 2, metrics.shadow.clone());
+    let room = Room { decisions: 2, ..shadow::QUEUE };
+    let (aside, told) = Aside::new(sample, room, metrics.shadow.clone());
     let cell = RulesCell::watched(aside);
     cell.activate(live);
     cell.ask_beside(Some(Arc::new(candidate)));
@@ -624,6 +629,7 @@ fn started(site: &Site, steps: &Arc<Steps>) -> (Arc<RulesCell>, Watcher) {
         gated: false,
         demands: Demands { decisions: 1, age_ms: 1_000 },
         examine: Arc::new(|_| Err(GateFault::Missing)),
+        lived: Arc::new(|| Ok(None)),
         shadow_waiting: false,
         limits: Limits { least: 1, band: 0, errors: 0, window_ms: 1_000 },
     };

@@ -51,6 +51,25 @@ pub fn each(
     Ok(())
 }
 
+/// What the latest record tells that tells it; of one writer, whose directory this is.
+pub fn last<T>(
+    dir: &Path,
+    mut want: impl FnMut(&str) -> bool,
+    mut tell: impl FnMut(&Entry) -> Option<T>,
+) -> Result<Option<T>, (PathBuf, io::Error)> {
+    for writer in read::series(dir).map_err(|error| (dir.to_owned(), error))? {
+        for index in (0..writer.segments.len()).rev() {
+            let mut told = None;
+            segment(&writer, index, &mut want, &mut |entry| told = tell(&entry).or_else(|| told.take()))
+                .map_err(|error| (writer.dir.clone(), error))?;
+            if told.is_some() {
+                return Ok(told);
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// Whether there is any journal under a directory.
 pub fn exists(dir: &Path) -> io::Result<bool> {
     read::series(dir).map(|series| !series.is_empty())
@@ -345,6 +364,17 @@ mod tests {
             }
             assert_eq!(seen, expected, "{limit} {bytes_max}");
         }
+    }
+
+    #[test]
+    fn the_latest_record_that_tells_something_tells_it_in_whatever_segment_it_stands() {
+        let dir = journal();
+        let told = |n: i64| {
+            let tell = |entry: &Entry| Some(entry.time_ms() - 1_000).filter(|time| (0..=n).contains(time));
+            last(&dir.path().join("w"), |_| true, tell).unwrap()
+        };
+        assert_eq!([told(100), told(38), told(7), told(0), told(-1_001)], [Some(39), Some(38), Some(7), Some(0), None]);
+        assert!(last(&dir.path().join("nobody"), |_| true, |_| Some(())).is_err());
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::bundle::BundleFault;
 use crate::domain::pdp::bundle::code::Code;
 use crate::domain::pdp::engine::Pdp;
+use crate::domain::pdp::probe::GROWS;
 
 /// How long a child may take. A bundle of 10,000 tenants takes a second in a debug build.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,9 +53,6 @@ const DEPTH_MAX: usize = 16;
 
 /// What to do about a child that could not be asked.
 const TRY_AGAIN: &str = "try again; if it stays, look at the limits of processes and files";
-
-/// What to do about a child that took too long.
-const GROWS: &str = "look for rules or data that grow without bound";
 
 /// The hidden command that the child runs: `loopgate policy check-child`.
 pub const CHILD_ARGUMENTS: [&str; 2] = ["policy", "check-child"];

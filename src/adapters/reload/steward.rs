@@ -25,7 +25,9 @@ use crate::domain::pdp::bundle::Bundle;
 use crate::domain::pdp::engine::Pdp;
 use crate::domain::rollout::Arrival;
 use crate::domain::rollout::BundleId;
+use crate::domain::rollout::Canary;
 use crate::domain::rollout::Candidate;
+use crate::domain::rollout::How;
 use crate::domain::rollout::Origin;
 use crate::domain::rollout::State;
 use crate::domain::rollout::Term;
@@ -48,6 +50,9 @@ use crate::pep::shadow::tally::Tallies;
 /// Verifies a signed report, and gives what it shows.
 pub type Examine = dyn Fn(&[u8]) -> Result<Evidence, GateFault> + Send + Sync;
 
+/// What the journal says was put in force last; nothing if nothing ever was.
+pub type Lived = dyn Fn() -> Result<Option<BundleId>, String> + Send + Sync;
+
 /// How a changed bundle goes live.
 pub struct Ways {
     /// Whether it waits for a report and a person.
@@ -56,6 +61,8 @@ pub struct Ways {
     pub demands: Demands,
     /// Reads reports.
     pub examine: Arc<Examine>,
+    /// Reads the journal.
+    pub lived: Arc<Lived>,
     /// Whether what waits is asked beside the live policy.
     pub shadow_waiting: bool,
     /// When a canary is taken back.
@@ -164,6 +171,9 @@ impl Steward {
             Arrival::Stays(next) if next == *state => Ok(()),
             Arrival::Stays(next) => self.forget_waiting(turn, &state, next).await,
             Arrival::GoesLive(how) => {
+                if how == How::First && self.ways.gated {
+                    self.never_lived(&id).await?;
+                }
                 let rules = self.compiled(bundle, catalog).await?;
                 self.keep(bundle).await?;
                 let term = Term { id, since_ms: now_ms, how, by: None, reason: String::new(), report: None };
@@ -188,6 +198,30 @@ impl Steward {
                 Ok(())
             }
         }
+    }
+
+    /// Whether no other policy was in force before, as far as the journal knows.
+    ///
+    /// WHY: the first policy passes the gate without a report, and with a store that was lost any
+    /// policy would look like the first.
+    async fn never_lived(&self, id: &BundleId) -> Result<(), RolloutFault> {
+        let lived = Arc::clone(&self.ways.lived);
+        let told = tokio::task::spawn_blocking(move || lived()).await;
+        let (faults, passing) = match told.unwrap_or_else(|cause| Err(cause.to_string())) {
+            Ok(None) => return Ok(()),
+            Ok(Some(last)) if last == *id => return Ok(()),
+            Ok(Some(last)) => {
+                let (last, this) = (last.revision(), id.revision());
+                let fault = format!(
+                    "policy.store: it knows of no policy, and the journal says that {last} was in force; {this} does \
+                     not follow it without a report. Put the store back from a copy, or the files of {last} in \
+                     place of these; to begin anew, start once with `policy.activation: automatic`"
+                );
+                (vec![fault], false)
+            }
+            Err(cause) => (vec![format!("whether a policy was in force before cannot be told: {cause}")], true),
+        };
+        Err(RolloutFault::Bundle { faults, passing })
     }
 
     /// The files went back to what decides, or was taken back: nothing waits any more, and what is
@@ -231,7 +265,10 @@ impl Steward {
             None => None,
             Some(canary) => match self.rules_of(&canary.id, catalog, at_hand).await {
                 Ok(rules) => Some(OnTrial::new(rules, canary.share.clone())),
-                Err(fault) => return self.lose_canary(turn, live, catalog, &fault).await,
+                Err(fault) => {
+                    self.lose_canary(turn, canary, &fault).await?;
+                    None
+                }
             },
         };
         let (how, says) = match now {
@@ -248,25 +285,15 @@ impl Steward {
     }
 
     /// A canary that cannot be had any more, or does not fit another catalog, is taken back.
-    async fn lose_canary(
-        &self,
-        turn: &mut Turn,
-        live: Arc<Rules>,
-        catalog: &Arc<Catalog>,
-        fault: &RolloutFault,
-    ) -> Result<(), RolloutFault> {
+    async fn lose_canary(&self, turn: &mut Turn, canary: &Canary, fault: &RolloutFault) -> Result<(), RolloutFault> {
         let state = self.recall(turn).await?;
-        let Some(canary) = &state.canary else { return Ok(()) };
+        let now_ms = self.tools.clock.now_ms();
         warn!("canary {} is taken back, for it cannot be loaded: {fault}", canary.id.revision());
         let says = format!("canary {} is taken back, for it cannot be loaded", canary.id.revision());
-        let record = Record::event(Stage::Policy("rolled_back"), self.tools.clock.now_ms(), says)
+        let record = Record::event(Stage::Policy("rolled_back"), now_ms, says)
             .with("how", "lost")
             .with("faults", fault.to_string());
-        self.step(turn, state.canary_taken_back(), of_bundle(record, &canary.id)).await?;
-        self.show(&live);
-        self.tools.cell.put(InForce { live, canary: None });
-        turn.catalog = Some(Arc::clone(catalog));
-        Ok(())
+        self.step(turn, state.canary_taken_back(now_ms), of_bundle(record, &canary.id)).await
     }
 
     /// What waits is asked beside, if the settings say so. What cannot be is not, and nothing else fails.

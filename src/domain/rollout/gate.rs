@@ -5,6 +5,7 @@
 //! Called by `adapters::reload`; the report itself is `domain::replay`'s.
 
 use super::BundleId;
+use super::State;
 use crate::domain::audit::checkpoint::PublicKey;
 use crate::domain::replay::envelope;
 use crate::domain::replay::report::{Digests, Report};
@@ -59,6 +60,9 @@ pub enum GateFault {
     /// It was made too long ago, or will be made.
     #[error("the replay report was made {0}, and may be no older than {1}")]
     Stale(String, String),
+    /// It knows nothing of why something was taken back, or of what was put in force since.
+    #[error("the replay report was made before policy was changed or taken back the last time")]
+    Overtaken,
     /// Too little was replayed.
     #[error("the replay report covers {0} decisions, and {1} are needed")]
     TooFew(u64, u64),
@@ -89,6 +93,7 @@ impl GateFault {
             Self::OtherCandidate(_) => "gate_report_other_candidate",
             Self::OtherBaseline(_) => "gate_report_other_baseline",
             Self::Stale(..) => "gate_report_stale",
+            Self::Overtaken => "gate_report_overtaken",
             Self::TooFew(..) => "gate_too_few_decisions",
             Self::Unexplained(_) => "gate_unexplained",
             Self::Unproven => "gate_unproven",
@@ -109,7 +114,9 @@ impl GateFault {
                 "make it where the gateway's report key is, or name the signer's key in `policy.gate.keys`"
             }
             Self::OtherCandidate(_) => "replay the candidate that waits; `loopgate policy status` names it",
-            Self::OtherBaseline(_) | Self::Stale(..) => "replay the candidate again over recent decisions",
+            Self::OtherBaseline(_) | Self::Stale(..) | Self::Overtaken => {
+                "replay the candidate again over recent decisions"
+            }
             Self::TooFew(..) => "replay a longer time; where too little happens, lower `policy.gate.decisions`",
             Self::Unexplained(_) => "read in the report what was left out, mend its cause, and replay again",
             Self::Unproven => "read in the report which decisions were not reproduced; do not trust the rest of it",
@@ -149,18 +156,21 @@ impl Evidence {
         Ok(Self::from(&report))
     }
 
-    /// Whether the report lets the candidate follow the live policy. `approved` is the digest of the
-    /// report that the person saw.
+    /// Whether the report lets the candidate follow what decides in this state. `approved` is the digest
+    /// of the report that the person saw.
     pub fn opens(
         &self,
         demands: &Demands,
         candidate: &BundleId,
-        live: Option<&BundleId>,
+        state: &State,
         approved: &str,
         now_ms: i64,
     ) -> Result<(), GateFault> {
         let age_ms = now_ms.saturating_sub(self.made_at_ms);
-        let live_unmet = live.filter(|live| !self.baselines.contains(live));
+        let live_unmet = state.live_id().filter(|live| !self.baselines.contains(live));
+        // WHY: a report on which a policy went live must not bring it back after it was taken back. It
+        // says when it was made in whole seconds.
+        let overtaken = state.changed_ms().is_some_and(|changed| self.made_at_ms.saturating_add(999) < changed);
         let faults = [
             (self.candidate != *candidate).then(|| GateFault::OtherCandidate(self.candidate.revision())),
             (!self.proven).then_some(GateFault::Unproven),
@@ -172,7 +182,9 @@ impl Evidence {
             // WHY the second part: a report from the future was made by a clock that proves nothing.
             (age_ms > demands.age_ms || age_ms < -CLOCKS_DIFFER_MS)
                 .then(|| GateFault::Stale(ago(age_ms), span(demands.age_ms))),
-            (self.digest != approved).then_some(GateFault::OtherDigest),
+            overtaken.then_some(GateFault::Overtaken),
+            // What has no digest cannot have been approved.
+            (self.digest != approved || approved.is_empty()).then_some(GateFault::OtherDigest),
         ];
         faults.into_iter().flatten().next().map_or(Ok(()), Err)
     }
@@ -198,6 +210,8 @@ fn span(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::rollout::canary::Share;
+    use crate::domain::rollout::{By, Canary, How, Term};
 
     const DEMANDS: Demands = Demands { decisions: 1_000, age_ms: 86_400_000 };
     const NOW: i64 = 1_000_000_000;
@@ -220,8 +234,17 @@ mod tests {
         }
     }
 
+    fn live(since_ms: i64) -> State {
+        let (reason, how) = (String::new(), How::First);
+        State::default().activated(Term { id: id("live"), since_ms, how, by: None, reason, report: None })
+    }
+
     fn code(evidence: &Evidence) -> &'static str {
-        match evidence.opens(&DEMANDS, &id("new"), Some(&id("live")), "d1", NOW) {
+        code_in(evidence, &live(0), "d1")
+    }
+
+    fn code_in(evidence: &Evidence, state: &State, approved: &str) -> &'static str {
+        match evidence.opens(&DEMANDS, &id("new"), state, approved, NOW) {
             Ok(()) => "ok",
             Err(fault) => {
                 assert!(!fault.next().is_empty() && !fault.to_string().is_empty());
@@ -247,6 +270,25 @@ mod tests {
         ] {
             assert_eq!(code(&wrong), expected, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_report_from_before_something_was_taken_back_opens_nothing() {
+        let made = |made_at_ms: i64| Evidence { made_at_ms, ..good() };
+        let since = live(NOW - 5_000);
+        assert_eq!(code_in(&made(NOW - 6_000), &since, "d1"), "gate_report_overtaken");
+        assert_eq!(code_in(&made(NOW - 5_999), &since, "d1"), "ok", "within the same second");
+        let by = By { user: String::new(), issuer: String::new(), tenant: String::new() };
+        let share = Share { percent: 1, tenants: Vec::new() };
+        let canary = Canary { id: id("new"), share, since_ms: 1, by, reason: String::new(), report: None };
+        let back = live(0).canary_started(canary).unwrap().canary_taken_back(NOW - 1_000);
+        assert_eq!(code_in(&made(NOW - 2_500), &back, "d1"), "gate_report_overtaken");
+        assert_eq!(code_in(&made(NOW - 1_000), &back, "d1"), "ok");
+    }
+
+    #[test]
+    fn a_report_without_a_digest_is_approved_by_nobody() {
+        assert_eq!(code_in(&Evidence { digest: String::new(), ..good() }, &live(0), ""), "gate_digest_mismatch");
     }
 
     #[test]

@@ -149,10 +149,11 @@ impl State {
 
     /// The canary decides nothing any more, and does not come back by itself.
     #[must_use]
-    pub fn canary_taken_back(&self) -> Self {
+    pub fn canary_taken_back(&self, now_ms: i64) -> Self {
         let mut next = self.clone();
         if let Some(canary) = next.canary.take() {
             next.held.insert(canary.id);
+            next.taken_back_ms = Some(now_ms);
         }
         next
     }
@@ -174,7 +175,7 @@ impl State {
     /// What is in force is taken back, and so is a canary; an earlier bundle decides again.
     #[must_use]
     pub fn rolled_back(&self, term: Term) -> Self {
-        let mut next = self.canary_taken_back();
+        let mut next = Self { taken_back_ms: Some(term.since_ms), ..self.canary_taken_back(term.since_ms) };
         next.held.remove(&term.id);
         next.waiting.take_if(|waiting| waiting.id == term.id);
         if let Some(live) = &self.live {

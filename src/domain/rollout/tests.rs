@@ -124,7 +124,7 @@ fn a_canary_ends_when_it_is_promoted_taken_back_or_overtaken() {
     assert_eq!(running.canary_started(canary("b")), Err(StepFault::AlreadyCanary(rev("b"))));
     let promoted = running.activated(term("b", How::Promoted));
     assert_eq!((promoted.live_id(), &promoted.canary), (Some(&id("b")), &None));
-    let taken = running.canary_taken_back();
+    let taken = running.canary_taken_back(4);
     assert_eq!((taken.live_id(), &taken.canary, &taken.held), (Some(&id("a")), &None, &[id("b")].into()));
     assert_eq!(taken.arrived(&candidate("b"), true), Arrival::Stays(taken.clone()));
     assert_eq!(running.activated(term("c", How::Automatic)).canary, None);
@@ -175,7 +175,7 @@ proptest! {
                     },
                     3 => match state.candidate(&rev(name)) {
                         Ok(id) => state.canary_started(Canary { id, ..canary(name) }).unwrap_or(state),
-                        Err(_) => state.canary_taken_back(),
+                        Err(_) => state.canary_taken_back(4),
                     },
                     _ => match state.before(None) {
                         Ok(id) => state.rolled_back(Term { id, ..term(name, How::RolledBack) }),

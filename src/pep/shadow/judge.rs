@@ -87,7 +87,10 @@ struct Found {
 }
 
 impl Judge {
-    /// Runs until the gateway stops; what is in the queue by then is still looked at.
+    /// Runs until the gateway stops; what is in the queue by then is counted as dropped.
+    ///
+    /// WHY: a candidate may take a second for each decision, and a gateway that is told to stop must
+    /// not wait for a thousand of them.
     pub async fn run(self, mut told: mpsc::Receiver<Seen>, mut stop: watch::Receiver<bool>) {
         let judge = Arc::new(self);
         let mut found = Found::default();
@@ -96,6 +99,7 @@ impl Judge {
         let mut batch = Vec::new();
         loop {
             tokio::select! {
+                biased;
                 // Nothing is lost: what was not taken stays in the queue.
                 () = stopped(&mut stop) => break,
                 _ = sums.tick() => judge.sum(&mut found).await,
@@ -103,21 +107,32 @@ impl Judge {
                     if taken == 0 {
                         break;
                     }
-                    judge.look(std::mem::take(&mut batch), &mut found).await;
+                    judge.look(std::mem::take(&mut batch), &mut found, &stop).await;
                 }
             }
         }
-        while let Ok(seen) = told.try_recv() {
-            judge.look(vec![seen], &mut found).await;
-        }
+        judge.dropped(told.len());
         judge.sum(&mut found).await;
     }
 
-    async fn look(self: &Arc<Self>, batch: Vec<Seen>, found: &mut Found) {
-        let judge = Arc::clone(self);
+    fn dropped(&self, decisions: usize) {
+        let dropped = u64::try_from(decisions).unwrap_or(u64::MAX);
+        self.metrics.shadow.with_label_values(&["dropped"]).inc_by(dropped);
+    }
+
+    async fn look(self: &Arc<Self>, batch: Vec<Seen>, found: &mut Found, stop: &watch::Receiver<bool>) {
+        let (judge, stop) = (Arc::clone(self), stop.clone());
         // WHY: a decision takes from ten microseconds to a second, which no thread that serves may wait.
         let asked = tokio::task::spawn_blocking(move || {
-            batch.into_iter().filter_map(|seen| judge.ask(&seen).map(|answer| (seen, answer))).collect::<Vec<_>>()
+            let mut answers = Vec::new();
+            let mut batch = batch.into_iter();
+            while !*stop.borrow()
+                && let Some(seen) = batch.next()
+            {
+                answers.extend(judge.ask(&seen).map(|answer| (seen, answer)));
+            }
+            judge.dropped(batch.len());
+            answers
         });
         let answers = asked.await.unwrap_or_else(|cause| {
             error!("a candidate could not be asked: {cause}");

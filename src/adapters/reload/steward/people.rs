@@ -91,7 +91,7 @@ impl Rollout for Steward {
         let mut begun = self.begin().await?;
         let order = Order { reason: reason.clone(), ..Order::default() };
         if let (None, Some(canary)) = (&to, &begun.state.canary) {
-            let (id, next) = (canary.id.clone(), begun.state.canary_taken_back());
+            let (id, next) = (canary.id.clone(), begun.state.canary_taken_back(begun.now_ms));
             let says = format!("{} takes back canary {}", by.user, id.revision());
             let record = self.told(record, "rolled_back", says, &begun, &order).with("how", "person");
             let record = of_bundle(record, &id).with("counts", as_json(self.counts(&id)));
@@ -117,7 +117,7 @@ impl Rollout for Steward {
             .with("judgement", judgement.as_str())
             .with("counts", as_json(counts))
             .with("live", begun.state.live_revision());
-        let next = begun.state.canary_taken_back();
+        let next = begun.state.canary_taken_back(begun.now_ms);
         self.end_canary(&mut begun.turn, next, of_bundle(record, id)).await
     }
 }
@@ -147,7 +147,7 @@ impl Steward {
         let examined = tokio::task::spawn_blocking(move || examine(&report)).await;
         let evidence = examined.unwrap_or_else(|cause| Err(GateFault::Untrusted(cause.to_string())))?;
         let approved = order.digest.as_deref().unwrap_or_default();
-        evidence.opens(&self.ways.demands, id, begun.state.live_id(), approved, begun.now_ms)?;
+        evidence.opens(&self.ways.demands, id, &begun.state, approved, begun.now_ms)?;
         Ok(Some(evidence.digest))
     }
 
@@ -189,15 +189,20 @@ impl Steward {
         by: By,
         record: Record,
     ) -> Result<(), RolloutFault> {
+        // WHY: one that was started while there was no gate has shown nothing.
+        let report = match canary.report.clone() {
+            None => self.gate(&begun, &canary.id, &order).await?,
+            shown => shown,
+        };
         let rules = self.rules_of(&canary.id, &begun.catalog, None).await?;
         let how = How::Promoted;
         let says = format!("{} puts canary {} in force for everybody", by.user, canary.id.revision());
         let record = self
             .told(record, "promoted", says, &begun, &order)
             .with("how", how.as_str())
-            .with("report", canary.report.clone())
+            .with("report", report.clone())
             .with("counts", as_json(self.counts(&canary.id)));
-        let (id, report) = (canary.id, canary.report);
+        let id = canary.id;
         let term = Term { id, since_ms: begun.now_ms, how, by: Some(by), reason: order.reason, report };
         self.put(begun, term, rules, record).await
     }

@@ -420,6 +420,14 @@ fn a_loop_that_is_too_long_spends_the_budget() {
     assert!(pdp.instructions(&input("good")).is_some_and(|count| count > 5 && count < 1_000));
 }
 
+/// A busy machine stops a thread for longer than policies may take, and that is no fault of theirs.
+#[test]
+fn a_self_test_that_runs_out_of_time_says_that_alone_so_that_it_is_tried_again() {
+    let faults = base_and("busy contains z if { input.tool.name == \"loopiq_probe\"; some x in numbers.range(1, 600); some y in numbers.range(1, 600); z := x * y; z < 0 }\nobligations contains {\"type\": \"limit\", \"class\": \"x\"} if count(busy) > 0").unwrap_err();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!((faults[0].path.as_str(), faults[0].remedy.as_str()), ("", probe::GROWS));
+}
+
 #[test]
 fn an_undefined_decision_is_a_deny_with_its_own_code() {
     let text = BASE.replace("\"visible\": visible}", "\"visible\": visible} if input.tool.name != \"bad\"");
