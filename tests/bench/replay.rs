@@ -147,11 +147,12 @@ impl World {
             instructions: None,
         };
         record.decided(&decided, |tool| self.catalog.tool(tool).map(|tool| tool.sensitive.clone()));
-        if input.caller.tenant == TENANT && ruling.sees(TOOL) {
+        // Once a call has been made, nobody asks whether its tool may be seen.
+        if input.phase != Phase::Response && input.caller.tenant == TENANT && ruling.sees(TOOL) {
             let class = match (input.phase, ruling.outcome()) {
                 (Phase::List, _) => "list_changed",
-                (Phase::Call, Outcome::Allow | Outcome::Pending) => "newly_denied",
-                (Phase::Call, Outcome::Deny) | (Phase::Response, _) => "newly_hidden",
+                (_, Outcome::Allow | Outcome::Pending) => "newly_denied",
+                (_, Outcome::Deny) => "newly_hidden",
             };
             self.expected.insert(id, class);
         }
