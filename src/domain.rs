@@ -6,6 +6,7 @@ pub mod refusal;
 pub mod canonical;
 pub mod mcp;
 pub mod identity;
+pub mod upstream;
 pub mod catalog;
 pub mod pdp;
 pub mod approval;

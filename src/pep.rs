@@ -58,6 +58,7 @@ use self::ports::Keys;
 use self::ports::Ledger;
 use self::rules::RulesCell;
 use crate::domain::canonical;
+use crate::domain::identity::ClientCertificate;
 use crate::domain::identity::Principal;
 use crate::domain::mcp::Ask;
 use crate::domain::mcp::Head;
@@ -126,8 +127,8 @@ pub struct Settings {
 
 #[async_trait]
 impl Gate for Pep {
-    async fn admits(&self, head: &Head) -> bool {
-        self.knows(head).await
+    async fn admits(&self, head: &Head, certificate: Option<&ClientCertificate>) -> bool {
+        self.knows(head, certificate).await
     }
 
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer {

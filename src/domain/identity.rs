@@ -64,6 +64,15 @@ pub struct Principal {
     pub expires_at: i64,
 }
 
+/// A client certificate whose chain and times the door has verified; what is in it says who connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// SHA-256 of the DER form, in lower-case hex.
+    pub sha256: String,
+    /// Subject alternative names, as `dns:…` and `uri:…`, in the certificate's order.
+    pub names: Vec<String>,
+}
+
 /// The organisation a call is made for. Made only by [`resolve_tenant`], and read back from the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Tenant(String);

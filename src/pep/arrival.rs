@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
+use crate::domain::identity::ClientCertificate;
 use crate::domain::mcp::receive;
 use crate::domain::mcp::reply;
 use crate::domain::mcp::{Head, RequestId};
@@ -26,7 +27,7 @@ pub trait Gate: Send + Sync {
     /// Whether the head alone gets its sender a hearing; asked before a long body is read.
     ///
     /// INVARIANT: [`Gate::handle`] refuses what is not admitted without looking at the body.
-    async fn admits(&self, head: &Head) -> bool;
+    async fn admits(&self, head: &Head, certificate: Option<&ClientCertificate>) -> bool;
 
     /// Answers one arrival. Runs to its end even when the client has gone.
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer;
@@ -41,6 +42,8 @@ pub struct Arrival {
     pub body: Result<Bytes, BodyFault>,
     /// Who connected.
     pub peer: Option<SocketAddr>,
+    /// The certificate that the connection was opened with, verified by the door; none without mutual TLS.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Raised when the client hangs up.
     pub cancel: Cancel,
 }

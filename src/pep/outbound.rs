@@ -101,6 +101,7 @@ impl Propagation {
             body: request.body,
             timeout: request.timeout,
             send_before: None,
+            notices: None,
         })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Implemented by `adapters` and, in tests, by doubles. Never implemented twice for one purpose.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Map;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::domain::approval;
@@ -35,6 +37,7 @@ use crate::domain::identity::fault::AuthFault;
 use crate::domain::pdp::EarlierCall;
 use crate::domain::pdp::ruling::Permit;
 use crate::domain::pdp::ruling::Permitted;
+use crate::domain::upstream::Offer;
 
 /// The time, and ids that never repeat.
 pub trait Clock: Send + Sync {
@@ -109,6 +112,8 @@ pub struct Outbound {
     /// When the first byte of a claimed write may leave at the latest; whoever comes later has been
     /// left behind. By a clock that nobody sets.
     pub send_before: Option<Instant>,
+    /// Who hears what an upstream MCP server says before it answers.
+    pub notices: Option<Arc<dyn Notices>>,
 }
 
 /// A backend's answer.
@@ -149,6 +154,24 @@ pub enum SendFaultKind {
     Broken,
     /// The answer is larger than the gateway passes on.
     TooLarge,
+}
+
+/// What a backend says before it answers: MCP notifications, each a whole JSON-RPC message without the
+/// client's own ids. Told while the exchange runs, in order; never waits.
+pub trait Notices: std::fmt::Debug + Send + Sync {
+    /// One more.
+    fn tell(&self, method: &str, params: &Map<String, Value>);
+}
+
+/// Upstream MCP servers. Exchanges with them go through [`Backend`], by the server's name: the body of
+/// the [`Outbound`] is `{"method", "params"}`, that of the answer the JSON-RPC `result`, with status 200;
+/// or the JSON-RPC `error`, with status 422.
+pub trait Upstreams: Send + Sync {
+    /// What each offers, by its name, as it was read last. One that was never reached is absent.
+    fn offers(&self) -> Arc<BTreeMap<String, Arc<Offer>>>;
+
+    /// Counts the changes of [`Upstreams::offers`].
+    fn changes(&self) -> watch::Receiver<u64>;
 }
 
 /// The LoopIQ route APIs.

@@ -15,6 +15,7 @@ use super::asked::Asked;
 use super::asked::Reply;
 use super::decide::Standing;
 use crate::domain::identity;
+use crate::domain::identity::ClientCertificate;
 use crate::domain::identity::Principal;
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::identity::metadata;
@@ -59,12 +60,17 @@ impl Pep {
     }
 
     /// Whether `receive_head` and `authenticate` let this head pass. Notes and counts nothing: they will.
-    pub(super) async fn knows(&self, head: &Head) -> bool {
+    pub(super) async fn knows(&self, head: &Head, certificate: Option<&ClientCertificate>) -> bool {
         mcp::receive::receive_head(head, &self.settings.door).is_ok()
-            && self.identified(head, self.clock.now_ms()).await.is_ok()
+            && self.identified(head, certificate, self.clock.now_ms()).await.is_ok()
     }
 
-    async fn identified(&self, head: &Head, now_ms: i64) -> Result<Arc<Principal>, AuthFault> {
+    async fn identified(
+        &self,
+        head: &Head,
+        _certificate: Option<&ClientCertificate>,
+        now_ms: i64,
+    ) -> Result<Arc<Principal>, AuthFault> {
         let headers: Vec<&str> = head.all("authorization").collect();
         self.keys.principal(identity::token::credentials(&headers)?, now_ms.div_euclid(1000)).await
     }
@@ -72,7 +78,7 @@ impl Pep {
     /// Credential to principal.
     pub(super) async fn authenticate(&self, arrival: &Arrival, asked: &mut Asked) -> Result<Arc<Principal>, No> {
         let started = Instant::now();
-        let found = self.identified(&arrival.head, asked.now_ms).await;
+        let found = self.identified(&arrival.head, arrival.certificate.as_deref(), asked.now_ms).await;
         asked.took(&self.metrics, Stage::Authenticate, started);
         let principal = found.map_err(|fault| {
             self.metrics.credentials_refused.with_label_values(&[fault.cause()]).inc();

@@ -178,7 +178,9 @@ impl Bench {
             headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         };
         let body = Ok(Bytes::from(body.to_string()));
-        self.gate.handle(Arrival { head, body, peer: None, cancel: Cancel::new() }, Progress::unheard()).await
+        self.gate
+            .handle(Arrival { head, body, peer: None, certificate: None, cancel: Cancel::new() }, Progress::unheard())
+            .await
     }
 
     pub(crate) async fn write(&self, key: &str) -> Value {

@@ -130,6 +130,7 @@ impl Deed {
             },
             body: Ok(Bytes::from(body.to_string())),
             peer: None,
+            certificate: None,
             cancel: cancel.clone(),
         }
     }

@@ -157,7 +157,7 @@ impl Conversation {
             self.write_whole(session, preflight, &cors).await?;
         } else {
             let streams = session.req_header().version == http::Version::HTTP_11 && accepts_stream(&head);
-            let arrival = Arrival { head, body, peer: Some(self.peer), cancel: Cancel::new() };
+            let arrival = Arrival { head, body, peer: Some(self.peer), certificate: None, cancel: Cancel::new() };
             self.call(session, arrival, streams, &cors).await?;
         }
         Ok(if session.get_keepalive().is_some() { Next::Again } else { Next::Close })
@@ -202,7 +202,7 @@ impl Conversation {
 
     /// A place for a long body, for callers who are admitted.
     async fn place(&self, head: &Head, bytes: usize, due: Instant) -> Result<Place, BodyFault> {
-        let admitted = timeout_at(due, self.house.gate.admits(head)).await.map_err(|_| BodyFault::Timeout)?;
+        let admitted = timeout_at(due, self.house.gate.admits(head, None)).await.map_err(|_| BodyFault::Timeout)?;
         if !admitted {
             return Err(BodyFault::Unread);
         }

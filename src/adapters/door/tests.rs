@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 
 use super::*;
+use crate::domain::identity::ClientCertificate;
 use crate::domain::mcp::{Head, RequestId};
 use crate::pep::arrival::{Answer, Arrival, Progress};
 
@@ -18,7 +19,7 @@ struct Scripted {
 
 #[async_trait]
 impl Gate for Scripted {
-    async fn admits(&self, head: &Head) -> bool {
+    async fn admits(&self, head: &Head, _certificate: Option<&ClientCertificate>) -> bool {
         head.path != "/stranger"
     }
 
