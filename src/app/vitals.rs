@@ -12,6 +12,7 @@ use crate::adapters::admin::Vitals;
 use crate::adapters::journal::Health;
 use crate::adapters::journal::Journal;
 use crate::adapters::keys::Keys;
+use crate::adapters::tls;
 use crate::metrics::Metrics;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Ledger;
@@ -26,6 +27,7 @@ pub(super) struct Parts {
     pub(super) journal: Arc<Journal>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) ails: Arc<Ails>,
+    pub(super) secured: Vec<Arc<tls::Server>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stopping: watch::Receiver<bool>,
@@ -101,6 +103,7 @@ impl Vitals for Parts {
         if let Some(fault) = self.ails.load_full() {
             findings.push(format!("writes and approvals are refused: {fault}"));
         }
+        findings.extend(self.secured.iter().flat_map(|tls| tls.findings()));
         let ledger = self.ledger.name().to_owned();
         Readiness { ready, findings, rules, keys, journal, ledger }
     }
