@@ -10,6 +10,7 @@ mod clock;
 mod desk;
 mod housekeeping;
 mod ledger;
+mod limits;
 mod policy;
 mod vitals;
 
@@ -138,6 +139,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     started(&journal, &*clock, &settings).await?;
     let seen = watcher.first().await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
+    let (counters, limiter) = limits::limiter(&settings, &ledger, &metrics)?;
     let backends = Backends::new(targets(&settings), pool(&settings), answer_limits(&settings).bytes_max, &metrics);
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
@@ -154,6 +156,8 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         in_flight: pep::InFlight::default(),
         refused: pep::Refused::new(),
         quiet: pep::Quiet::default(),
+        limiter,
+        listeners: limits::listeners(&settings),
     });
     let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
@@ -165,6 +169,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         keys: Arc::clone(&keys),
         journal,
         ledger,
+        counters,
         ails: Arc::clone(&ails),
         metrics,
         clock,

@@ -12,6 +12,7 @@ use crate::adapters::admin::Vitals;
 use crate::adapters::journal::Health;
 use crate::adapters::journal::Journal;
 use crate::adapters::keys::Keys;
+use crate::adapters::limits::Counters;
 use crate::metrics::Metrics;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Ledger;
@@ -25,6 +26,7 @@ pub(super) struct Parts {
     pub(super) keys: Arc<Keys>,
     pub(super) journal: Arc<Journal>,
     pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) counters: Arc<Counters>,
     pub(super) ails: Arc<Ails>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
@@ -100,6 +102,9 @@ impl Vitals for Parts {
         // Reads go on without it, so the gateway stays ready.
         if let Some(fault) = self.ails.load_full() {
             findings.push(format!("writes and approvals are refused: {fault}"));
+        }
+        if let Some(fault) = self.counters.ails() {
+            findings.push(format!("each replica counts calls for itself: {fault}"));
         }
         let ledger = self.ledger.name().to_owned();
         Readiness { ready, findings, rules, keys, journal, ledger }
