@@ -14,6 +14,7 @@
 mod harness;
 mod message;
 mod bench;
+mod rig;
 mod attack;
 mod deny;
 mod tenancy;
@@ -32,3 +33,5 @@ mod takeover;
 mod beside;
 mod stream;
 mod wire;
+mod backends;
+mod members;
