@@ -14,6 +14,7 @@
 mod harness;
 mod message;
 mod bench;
+mod rig;
 mod attack;
 mod deny;
 mod tenancy;
@@ -34,3 +35,5 @@ mod stream;
 mod limits;
 mod listen;
 mod wire;
+mod backends;
+mod members;
