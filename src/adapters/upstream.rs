@@ -181,6 +181,8 @@ const fn fault_label(kind: SendFaultKind) -> &'static str {
         SendFaultKind::Timeout => "timeout",
         SendFaultKind::Broken => "broken",
         SendFaultKind::TooLarge => "too_large",
+        SendFaultKind::Resting { .. } => "resting",
+        SendFaultKind::Overloaded { .. } => "overloaded",
     }
 }
 
