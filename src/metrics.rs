@@ -105,6 +105,10 @@ pub struct Metrics {
     pub shadow: IntCounterVec,
     /// Requests to backends, by backend and result.
     pub backend_requests: IntCounterVec,
+    /// Readings of what upstream MCP servers offer, by server and result.
+    pub upstream_reads: IntCounterVec,
+    /// 1 while what an upstream MCP server offers can be read.
+    pub upstream_up: IntGaugeVec,
     /// Exchanges that a backend takes at once, as its limit stands, by backend.
     pub backend_limit: IntGaugeVec,
     /// Exchanges with a backend that are under way, by backend.
@@ -230,6 +234,16 @@ impl Metrics {
                 "loopgate_backend_requests_total",
                 "Requests to backends, by result: a status class, or what went wrong.",
                 &["backend", "result"],
+            ),
+            upstream_reads: make.counters(
+                "loopgate_upstream_reads_total",
+                "Readings of what upstream MCP servers offer, by result: ok, or what went wrong.",
+                &["server", "result"],
+            ),
+            upstream_up: make.gauges(
+                "loopgate_upstream_up",
+                "1 while what an upstream MCP server offers can be read; while it cannot, its last offer stays.",
+                &["server"],
             ),
             backend_limit: make.gauges(
                 "loopgate_backend_limit",
