@@ -103,9 +103,7 @@ impl Vitals for Parts {
         if let Some(fault) = self.ails.load_full() {
             findings.push(format!("writes and approvals are refused: {fault}"));
         }
-        if let Some(fault) = self.counters.ails() {
-            findings.push(format!("each replica counts calls for itself: {fault}"));
-        }
+        findings.extend(self.counters.ails().map(|fault| format!("each replica counts calls for itself: {fault}")));
         let ledger = self.ledger.name().to_owned();
         Readiness { ready, findings, rules, keys, journal, ledger }
     }
