@@ -96,9 +96,7 @@ impl Vitals for Parts {
         if let Some(fault) = self.ails.load_full() {
             findings.push(format!("writes and approvals are refused: {fault}"));
         }
-        if let Some(fault) = self.counters.ails() {
-            findings.push(format!("each replica counts calls for itself: {fault}"));
-        }
+        findings.extend(self.counters.ails().map(|fault| format!("each replica counts calls for itself: {fault}")));
         // Nor do backends that are away make it unready: whatever needs none goes on.
         findings.extend(self.backends.findings());
         Readiness {

@@ -176,16 +176,18 @@ impl Progress {
         Self { state: Arc::default(), sink: None }
     }
 
-    /// Whether the client can hear anything before its answer.
+    /// Whether a message can reach the client before the answer does.
     #[must_use]
-    pub const fn is_heard(&self) -> bool {
+    pub fn is_heard(&self) -> bool {
         self.sink.is_some()
     }
 
-    /// Tells the client one whole JSON-RPC notification that it has asked for. Says whether it is on its
-    /// way: a client that does not read loses it.
-    pub fn tell(&self, message: Vec<u8>) -> bool {
-        self.sink.as_ref().is_some_and(|sink| sink.try_send(message).is_ok())
+    /// Any other notification, if somebody listens.
+    pub fn say(&self, message: Vec<u8>) {
+        if let Some(sink) = &self.sink {
+            // As with progress: what a slow client does not take in time is lost.
+            let _lost = sink.try_send(message);
+        }
     }
 
     /// The client asked for progress under this token; before that, nothing is sent.
