@@ -26,7 +26,7 @@ use crate::pep::arrival::Gate;
 
 mod conversation;
 mod cors;
-mod framing;
+pub mod framing;
 mod space;
 mod wire;
 
