@@ -7,5 +7,6 @@ pub mod keys;
 pub mod journal;
 pub mod ledger;
 pub mod facts;
+pub mod limits;
 pub mod store;
 pub mod reload;

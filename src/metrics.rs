@@ -77,7 +77,7 @@ pub struct Metrics {
     pub operators: IntCounterVec,
     /// Credentials refused, by cause.
     pub credentials_refused: IntCounterVec,
-    /// Refusals of callers nobody knows, counted instead of recorded one by one.
+    /// Refusals of callers nobody knows, and of too many messages, counted instead of recorded one by one.
     pub records_aggregated: IntCounter,
     /// Writes whose lost outcome the gateway found out.
     pub reconciled: IntCounter,
@@ -105,6 +105,20 @@ pub struct Metrics {
     pub shadow: IntCounterVec,
     /// Requests to backends, by backend and result.
     pub backend_requests: IntCounterVec,
+    /// Exchanges that a backend takes at once, as its limit stands, by backend.
+    pub backend_limit: IntGaugeVec,
+    /// Exchanges with a backend that are under way, by backend.
+    pub backend_in_flight: IntGaugeVec,
+    /// Calls that wait for room at a backend, by backend.
+    pub backend_queue: IntGaugeVec,
+    /// Calls turned away before they were sent, by backend and class.
+    pub backend_shed: IntCounterVec,
+    /// Exchanges that were tried again, by backend and why.
+    pub backend_retries: IntCounterVec,
+    /// Members of a backend, by backend and state.
+    pub backend_members: IntGaugeVec,
+    /// Times that a breaker opened or closed, by backend and state.
+    pub backend_breaker: IntCounterVec,
     /// Answers withheld because they carried a foreign record.
     pub foreign_records: IntCounter,
     /// Records that could not be kept, by what became of the call.
@@ -113,6 +127,14 @@ pub struct Metrics {
     pub ledger_operations: IntCounterVec,
     /// Time for an operation of the ledger, with its commit.
     pub ledger_seconds: HistogramVec,
+    /// Refusals for too many messages, by what was used up.
+    pub limited: IntCounterVec,
+    /// 1 while replicas that should count together count each for itself.
+    pub limits_alone: IntGauge,
+    /// Streams that tell clients of changes.
+    pub subscriptions: IntGauge,
+    /// Times that a client was told of a change, by what changed.
+    pub changes_told: IntCounterVec,
     /// Calls whose client hung up, or gave up, after the request had been sent on.
     pub carried_to_end: IntCounter,
 }
@@ -155,7 +177,7 @@ impl Metrics {
             ),
             records_aggregated: make.counter(
                 "loopgate_refusals_aggregated_total",
-                "Refusals of callers nobody knows, counted in a later record instead of having their own because they came too fast.",
+                "Refusals of callers nobody knows and of callers beyond their rates, counted in a later record instead of having their own because they came too fast.",
             ),
             policy_faults: make.counters(
                 "loopgate_policy_faults_total",
@@ -209,6 +231,41 @@ impl Metrics {
                 "Requests to backends, by result: a status class, or what went wrong.",
                 &["backend", "result"],
             ),
+            backend_limit: make.gauges(
+                "loopgate_backend_limit",
+                "Exchanges that a backend is trusted with at once; it follows how fast answers come.",
+                &["backend"],
+            ),
+            backend_in_flight: make.gauges(
+                "loopgate_backend_in_flight",
+                "Exchanges with a backend that are under way.",
+                &["backend"],
+            ),
+            backend_queue: make.gauges(
+                "loopgate_backend_queue",
+                "Calls that wait for room at a backend.",
+                &["backend"],
+            ),
+            backend_shed: make.counters(
+                "loopgate_backend_shed_total",
+                "Calls turned away with `overloaded` before anything was sent, by class: read or write.",
+                &["backend", "class"],
+            ),
+            backend_retries: make.counters(
+                "loopgate_backend_retries_total",
+                "Exchanges tried again: stale or failed of reads, unsent of anything; denied when the budget of reads was spent.",
+                &["backend", "why"],
+            ),
+            backend_members: make.gauges(
+                "loopgate_backend_members",
+                "Members of a backend, by state: healthy, unhealthy (health checks fail), open (its breaker lets nothing through).",
+                &["backend", "state"],
+            ),
+            backend_breaker: make.counters(
+                "loopgate_backend_breaker_total",
+                "Times that the breaker of a member opened or closed.",
+                &["backend", "state"],
+            ),
             foreign_records: make.counter(
                 "loopgate_foreign_records_total",
                 "Answers withheld because a record belonged to another tenant. Each one is a backend fault to look into.",
@@ -227,6 +284,21 @@ impl Metrics {
                 "loopgate_ledger_seconds",
                 "Time for an operation of the ledger, its commit included.",
                 &["operation"],
+            ),
+            limited: make.counters(
+                "loopgate_rate_limited_total",
+                "Messages refused because there were too many, by what was used up: tenant, user, tool, class, failures, concurrent or subscriptions.",
+                &["limit"],
+            ),
+            limits_alone: make.gauge(
+                "loopgate_limits_alone",
+                "1 while the shared counters cannot be reached and each replica lets through the whole rate.",
+            ),
+            subscriptions: make.gauge("loopgate_subscriptions", "Streams open that tell clients of changes."),
+            changes_told: make.counters(
+                "loopgate_changes_told_total",
+                "Notifications to clients that what they may see has changed, by what: tools.",
+                &["what"],
             ),
             carried_to_end: make.counter(
                 "loopgate_carried_to_end_total",

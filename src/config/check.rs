@@ -1,7 +1,9 @@
 //! From text to [`Settings`]: structure by the generated schema, then meaning; all faults at once.
 
 mod approvals;
+mod backends;
 mod policy;
+mod rates;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,8 +13,8 @@ use std::time::Duration;
 
 use jsonschema::error::ValidationErrorKind;
 
+pub use self::backends::place;
 use super::Audit;
-use super::Backend;
 use super::ConfigFault;
 use super::Issuer;
 use super::KeySource;
@@ -144,20 +146,21 @@ impl Check<'_> {
         if raw.tools_list.page == 0 {
             self.fault("tools_list.page", "a page of 0 tools never ends", "use a number from 1 up");
         }
+        let ledger = self.ledger(&raw.ledger);
         Settings {
             mcp: self.address("listen.mcp", &raw.listen.mcp),
             admin: self.address("listen.admin", &raw.listen.admin),
             public_url: Some(raw.public_url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty()),
             allowed_hosts: raw.allowed_hosts.clone(),
             allowed_origins: raw.allowed_origins.clone(),
-            limits: self.limits(&raw.limits),
+            limits: self.limits(&raw.limits, &ledger.place),
             issuers: raw.issuers.iter().enumerate().map(|(at, issuer)| self.issuer(at, issuer)).collect(),
             catalog: self.base.join(&raw.catalog),
             policy: self.policy(&raw.policy),
             reload_every: self.duration("policy.reload_every", &raw.policy.reload_every),
             backends: raw.backends.iter().enumerate().map(|(at, backend)| self.backend(at, backend)).collect(),
             audit: self.audit(&raw.audit),
-            ledger: self.ledger(&raw.ledger),
+            ledger,
             approvals_link: self.link(&raw.approvals.link),
             approval_issuers: self.approval_issuers(&raw.approvals.issuers),
             operators: self.operators(&raw.operators),
@@ -169,7 +172,7 @@ impl Check<'_> {
         }
     }
 
-    fn limits(&mut self, raw: &raw::RawLimits) -> Limits {
+    fn limits(&mut self, raw: &raw::RawLimits, ledger: &LedgerPlace) -> Limits {
         Limits {
             body_bytes: self.bytes("limits.body", &raw.body),
             json_depth: raw.json_depth.min(120), // WHY: serde_json itself stops at 127
@@ -177,6 +180,9 @@ impl Check<'_> {
             request_arrival: self.duration("limits.request_arrival", &raw.request_arrival),
             connections: raw.connections,
             response_bytes: self.bytes("limits.response", &raw.response),
+            rates: self.rates(&raw.rates),
+            counted: self.counted(&raw.rates, ledger),
+            subscriptions: Self::subscriptions(&raw.subscriptions),
         }
     }
 
@@ -240,26 +246,6 @@ impl Check<'_> {
             _ => self.fault(&path, "more than one key source", "set exactly one of `file`, `url` and `secret_file`"),
         }
         KeySource::File(PathBuf::new())
-    }
-
-    fn backend(&mut self, at: usize, raw: &raw::RawBackend) -> Backend {
-        let path = format!("backends[{at}]");
-        let parts = url_parts(&raw.url).unwrap_or_else(|| {
-            let remedy = "write it as http://host:port or https://host:port/prefix";
-            self.fault(&format!("{path}.url"), format!("`{}` is not a URL", raw.url), remedy);
-            UrlParts { tls: false, host: String::new(), port: 0, path: String::new() }
-        });
-        Backend {
-            name: raw.name.clone(),
-            tls: parts.tls,
-            host: parts.host,
-            port: parts.port,
-            prefix: parts.path.trim_end_matches('/').to_owned(),
-            connect: self.duration(&format!("{path}.connect"), &raw.connect),
-            pool: raw.pool,
-            idle: self.duration(&format!("{path}.idle"), &raw.idle),
-            propagation: self.propagation(&path, raw),
-        }
     }
 
     fn propagation(&mut self, backend: &str, raw: &raw::RawBackend) -> Propagation {
@@ -437,7 +423,7 @@ backends:
     fn a_short_file_is_enough_and_paths_are_relative_to_it() {
         let settings = parse(GOOD, Path::new("/etc/loopgate")).expect("good settings");
         assert_eq!(settings.mcp, SocketAddr::from(([127, 0, 0, 1], 8080)));
-        assert_eq!(settings.backends[0].prefix, "/base");
+        assert_eq!(settings.backends[0].places[0].prefix, "/base");
         assert_eq!(settings.catalog, Path::new("/etc/loopgate/catalog.yaml"));
         assert_eq!(settings.issuers[0].keys, KeySource::File("/etc/loopgate/jwks.json".into()));
     }

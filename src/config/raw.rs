@@ -6,6 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub(super) use self::rates::RawRate;
+pub(super) use self::rates::RawRates;
+pub(super) use self::rates::RawSubscriptions;
+pub(super) use self::rates::SharedCounters;
 use crate::domain::identity::AuthMethod;
 
 /// Defines a section with its defaults beside its fields.
@@ -23,6 +27,17 @@ macro_rules! section {
         }
     };
 }
+
+mod backends;
+
+pub use self::backends::Balance;
+pub use self::backends::Http2;
+pub use self::backends::RawBackend;
+pub(super) use self::backends::RawBackendTls;
+pub(super) use self::backends::RawBreaker;
+pub(super) use self::backends::RawConcurrency;
+pub(super) use self::backends::RawHealth;
+mod rates;
 
 section! {
     /// The settings file of the gateway.
@@ -89,6 +104,10 @@ section! {
         connections: usize = 10_000;
         /// Size of a backend's answer; a larger one is refused with `response_too_large`.
         response: String = "4MiB".into();
+        /// How many messages may be sent, and where they are counted.
+        rates: RawRates = RawRates::default();
+        /// Streams that tell clients of changes.
+        subscriptions: RawSubscriptions = RawSubscriptions::default();
     }
 }
 
@@ -241,24 +260,6 @@ section! {
         errors: u8 = 0;
         /// Time over which the shares are counted; longer where fewer decisions than `least` are made in it.
         window: String = "10m".into();
-    }
-}
-
-section! {
-    /// Where calls go.
-    RawBackend {
-        /// Name that the catalog uses.
-        name: String = "loopiq".into();
-        /// Base URL, `http://host:port/prefix` or `https://…`.
-        url: String = String::new();
-        /// Time to connect.
-        connect: String = "2s".into();
-        /// Idle connections kept.
-        pool: usize = 128;
-        /// How long an idle connection is kept; must be shorter than the backend's own keep-alive.
-        idle: String = "30s".into();
-        /// How the gateway proves the caller to the backend.
-        propagation: RawPropagation = RawPropagation::default();
     }
 }
 

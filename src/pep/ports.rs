@@ -34,6 +34,10 @@ use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
 use crate::domain::identity::approval_token::SignedApproval;
 use crate::domain::identity::fault::AuthFault;
+use crate::domain::limit::Grant;
+use crate::domain::limit::Key;
+use crate::domain::limit::Rate;
+use crate::domain::limit::Verdict;
 use crate::domain::pdp::EarlierCall;
 use crate::domain::pdp::ruling::Permit;
 use crate::domain::pdp::ruling::Permitted;
@@ -148,6 +152,16 @@ pub struct SendFault {
 pub enum SendFaultKind {
     /// No such backend, no address, no connection.
     Unreachable,
+    /// It failed so often that it is left alone for a while; nothing was sent.
+    Resting {
+        /// How long to wait.
+        retry_ms: u64,
+    },
+    /// As much is under way as it takes; nothing was sent.
+    Overloaded {
+        /// How long to wait.
+        retry_ms: u64,
+    },
     /// No whole answer in time.
     Timeout,
     /// The connection broke, or what came was not HTTP.
@@ -163,9 +177,22 @@ pub trait Notices: std::fmt::Debug + Send + Sync {
     fn tell(&self, method: &str, params: &Map<String, Value>);
 }
 
-/// Upstream MCP servers. Exchanges with them go through [`Backend`], by the server's name: the body of
-/// the [`Outbound`] is `{"method", "params"}`, that of the answer the JSON-RPC `result`, with status 200;
-/// or the JSON-RPC `error`, with status 422.
+/// Upstream MCP servers. Exchanges with them go through [`Backend`], by the server's name.
+///
+/// Of the [`Outbound`], `body` is `{"method", "params"}`, with names as the server has them and without
+/// an id. From `params._meta` a modern server gets `clientCapabilities` and `logLevel` as they stand, any
+/// server gets what is not reserved to MCP; the rest of the envelope, progress tokens and trace context
+/// are made here. Every one of `headers` is sent but those of HTTP and MCP themselves; `X-LoopIQ-Tenant`
+/// and `X-LoopIQ-User` say whose session a legacy server sees. `method` and `path_and_query` are not read.
+///
+/// The answer has a JSON body, or none:
+/// - 200 and the JSON-RPC `result`, whole: `input_required` and `requestState` are as they came;
+/// - 422 and the JSON-RPC `error`, where its code says that nothing was done (invalid, unknown, undeclared);
+/// - 500 and the JSON-RPC `error`, where its code leaves that open, such as -32603;
+/// - otherwise the status of an HTTP answer that is not JSON-RPC, and an empty body. A 404 says that the
+///   session was unknown, so nothing was done; the next call has a fresh one.
+///
+/// `tools/call` is sent once at most, whatever the tool does. Any other method may be sent again, once.
 pub trait Upstreams: Send + Sync {
     /// What each offers, by its name, as it was read last. One that was never reached is absent.
     fn offers(&self) -> Arc<BTreeMap<String, Arc<Offer>>>;
@@ -177,12 +204,38 @@ pub trait Upstreams: Send + Sync {
 /// The LoopIQ route APIs.
 #[async_trait]
 pub trait Backend: Send + Sync {
-    /// Sends once. A write is never sent again by this port, whatever happens; a read may be, once.
+    /// Sends once. A write of which any byte may have left is never sent again by this port, whatever
+    /// happens; a read may be, within a budget.
     /// Looks at [`Outbound::send_before`] right before the first byte.
     ///
     /// Needs a permit, so that nothing reaches a backend undecided.
     async fn send(&self, permit: &Permit<Action>, request: Outbound) -> Result<BackendAnswer, SendFault>;
 }
+
+/// Counts calls against rates. Always answers: counters that cannot be reached must not stop the calls.
+#[async_trait]
+pub trait Limits: Send + Sync + std::fmt::Debug {
+    /// Takes one call of a key, over all replicas where they count together.
+    async fn take(&self, key: &Key, rate: &Rate) -> Verdict;
+
+    /// The same for this process alone, without waiting for anybody.
+    fn take_here(&self, key: &Key, rate: &Rate) -> Verdict;
+
+    /// Takes one that was made already.
+    fn spend(&self, key: &Key, rate: &Rate);
+}
+
+/// Buckets that replicas share. Drawing is one step by the store's own clock.
+#[async_trait]
+pub trait Buckets: Send + Sync {
+    /// Takes up to `want` calls of a key.
+    async fn draw(&self, key: &Key, rate: &Rate, want: u64) -> Result<Grant, BucketsFault>;
+}
+
+/// The shared buckets did not answer; whether the calls were taken is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BucketsFault(pub String);
 
 /// The audit journal.
 #[async_trait]
