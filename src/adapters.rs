@@ -3,9 +3,11 @@
 pub mod door;
 pub mod admin;
 pub mod backend;
+pub mod upstream;
 pub mod keys;
 pub mod journal;
 pub mod ledger;
 pub mod facts;
+pub mod limits;
 pub mod store;
 pub mod reload;

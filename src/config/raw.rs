@@ -6,6 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub(super) use self::rates::RawRate;
+pub(super) use self::rates::RawRates;
+pub(super) use self::rates::RawSubscriptions;
+pub(super) use self::rates::SharedCounters;
 use crate::domain::identity::AuthMethod;
 
 /// Defines a section with its defaults beside its fields.
@@ -33,6 +37,7 @@ pub(super) use self::backends::RawBackendTls;
 pub(super) use self::backends::RawBreaker;
 pub(super) use self::backends::RawConcurrency;
 pub(super) use self::backends::RawHealth;
+mod rates;
 
 section! {
     /// The settings file of the gateway.
@@ -99,6 +104,10 @@ section! {
         connections: usize = 10_000;
         /// Size of a backend's answer; a larger one is refused with `response_too_large`.
         response: String = "4MiB".into();
+        /// How many messages may be sent, and where they are counted.
+        rates: RawRates = RawRates::default();
+        /// Streams that tell clients of changes.
+        subscriptions: RawSubscriptions = RawSubscriptions::default();
     }
 }
 

@@ -176,6 +176,20 @@ impl Progress {
         Self { state: Arc::default(), sink: None }
     }
 
+    /// Whether a message can reach the client before the answer does.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// Any other notification, if somebody listens.
+    pub fn say(&self, message: Vec<u8>) {
+        if let Some(sink) = &self.sink {
+            // As with progress: what a slow client does not take in time is lost.
+            let _lost = sink.try_send(message);
+        }
+    }
+
     /// The client asked for progress under this token; before that, nothing is sent.
     pub fn enable(&self, token: RequestId) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).token = Some(token);

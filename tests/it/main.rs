@@ -32,6 +32,8 @@ mod rollout;
 mod takeover;
 mod beside;
 mod stream;
+mod limits;
+mod listen;
 mod wire;
 mod backends;
 mod members;
