@@ -182,11 +182,10 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let names = operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
     let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
-    let of_backends = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let others = vec![
         task(async move { keys.run(of_keys).await }),
-        task(async move { backends.run(of_backends).await }),
+        task(backends::look_after(backends, stopped.clone())),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
         task(operators.serve(vitals, api, names)),
