@@ -195,23 +195,20 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         clock,
         stopping: stopped.clone(),
     });
-    let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
     let names = doors::operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
     let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
-    let of_backends = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let mut others = doors::watched(secured, settings.reload_every, &stopped);
     others.extend([
         task(async move { keys.run(of_keys).await }),
-        task(async move { backends.run(of_backends).await }),
+        task(backends::look_after(backends, stopped.clone())),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
-        task(operators.serve(vitals, api, names)),
+        task(operators.serve(Arc::clone(&parts) as Arc<dyn admin::Vitals>, api, names)),
     ]);
-    let judge = task(judge.run(told, of_judge));
-    let door = task(door.run(gate, stopped));
+    let (judge, door) = (task(judge.run(told, of_judge)), task(door.run(gate, stopped)));
     info!("serving MCP on {mcp}, operators on {admin}");
     Ok(Running { mcp, admin, urls, parts, desk, stop, door, judge, others })
 }
