@@ -177,7 +177,6 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         clock,
         stopping: stopped.clone(),
     });
-    let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
     let names = operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
@@ -189,7 +188,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         task(async move { backends.run(of_backends).await }),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
-        task(operators.serve(vitals, api, names)),
+        task(operators.serve(Arc::clone(&parts) as Arc<dyn admin::Vitals>, api, names)),
     ];
     let judge = task(judge.run(told, of_judge));
     let door = task(door.run(gate, stopped));
