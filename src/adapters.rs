@@ -1,8 +1,10 @@
 //! IO at the edge: each room opens a door or implements a port of `pep`.
 
+pub mod tls;
 pub mod door;
 pub mod admin;
 pub mod backend;
+pub mod upstream;
 pub mod keys;
 pub mod journal;
 pub mod ledger;
