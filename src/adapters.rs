@@ -1,5 +1,6 @@
 //! IO at the edge: each room opens a door or implements a port of `pep`.
 
+pub mod tls;
 pub mod door;
 pub mod admin;
 pub mod backend;

@@ -77,6 +77,12 @@ pub struct Metrics {
     pub operators: IntCounterVec,
     /// Credentials refused, by cause.
     pub credentials_refused: IntCounterVec,
+    /// Refusals for which HTTP alone was reason enough, by cause.
+    pub door_refused: IntCounterVec,
+    /// When a listener's certificate ends, seconds since the Unix epoch.
+    pub certificate_expires: IntGaugeVec,
+    /// 1 while a listener's changed certificate files are refused and the last good ones stay.
+    pub certificate_stale: IntGaugeVec,
     /// Refusals of callers nobody knows, and of too many messages, counted instead of recorded one by one.
     pub records_aggregated: IntCounter,
     /// Writes whose lost outcome the gateway found out.
@@ -174,6 +180,21 @@ impl Metrics {
                 "loopgate_credentials_refused_total",
                 "Credentials refused, by cause. A sudden rise is an attack or an issuer that changed.",
                 &["cause"],
+            ),
+            door_refused: make.counters(
+                "loopgate_door_refused_total",
+                "Requests and handshakes refused at the MCP door before any message was read, by cause. A sudden rise is an attack or a broken proxy.",
+                &["cause"],
+            ),
+            certificate_expires: make.gauges(
+                "loopgate_tls_certificate_expires_timestamp_seconds",
+                "When the certificate of a listener ends. Clients go away then.",
+                &["listener"],
+            ),
+            certificate_stale: make.gauges(
+                "loopgate_tls_certificate_stale",
+                "1 while changed certificate files of a listener are refused and the last good ones stay in force; /readyz says why.",
+                &["listener"],
             ),
             reconciled: make.counter(
                 "loopgate_writes_reconciled_total",

@@ -21,6 +21,7 @@ mod tenancy;
 mod identity;
 mod ids;
 mod once;
+mod probes;
 mod writes;
 mod approvals;
 mod desk;
