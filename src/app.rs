@@ -11,6 +11,7 @@ mod desk;
 mod housekeeping;
 mod ledger;
 mod policy;
+mod upstream;
 mod vitals;
 
 use std::net::SocketAddr;
@@ -143,6 +144,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
         backend: Arc::new(backends),
+        upstreams: Arc::new(upstream::Nobody),
         ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
         approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
         journal: records,
@@ -152,6 +154,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         metrics: Arc::clone(&metrics),
         settings: sentence_settings(&settings, &resource, operators.addr),
         in_flight: pep::InFlight::default(),
+        levels: pep::Levels::default(),
         refused: pep::Refused::new(),
         quiet: pep::Quiet::default(),
     });

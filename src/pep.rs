@@ -28,6 +28,8 @@ mod action;
 pub mod reconcile;
 mod quiet;
 mod outbound;
+mod offered;
+mod upstream;
 mod inflight;
 mod refused;
 
@@ -38,6 +40,7 @@ use tracing::Instrument;
 use tracing::info_span;
 
 pub use inflight::InFlight;
+pub use offered::Levels;
 pub use outbound::Proof;
 pub use outbound::Propagation;
 pub use quiet::Quiet;
@@ -56,6 +59,7 @@ use self::ports::Facts;
 use self::ports::Journal;
 use self::ports::Keys;
 use self::ports::Ledger;
+use self::ports::Upstreams;
 use self::rules::RulesCell;
 use crate::domain::canonical;
 use crate::domain::identity::ClientCertificate;
@@ -74,8 +78,10 @@ pub struct Pep {
     pub rules: Arc<RulesCell>,
     /// Who a token stands for.
     pub keys: Arc<dyn Keys>,
-    /// The LoopIQ routes.
+    /// The LoopIQ routes, and the upstream MCP servers beside them.
     pub backend: Arc<dyn Backend>,
+    /// What the upstream MCP servers offer.
+    pub upstreams: Arc<dyn Upstreams>,
     /// Remembers every write.
     pub ledger: Arc<dyn Ledger>,
     /// Keeps the approvals.
@@ -94,6 +100,8 @@ pub struct Pep {
     pub settings: Settings,
     /// Calls under way.
     pub in_flight: InFlight,
+    /// How much log legacy clients want of upstream servers.
+    pub levels: Levels,
     /// How often refusals of strangers are recorded.
     pub refused: Refused,
     /// How long lost writes have been quiet.
@@ -151,11 +159,17 @@ impl Pep {
         match self.receive_body(arrival, asked)? {
             Message::Notification(notification) => Ok(self.notified(&principal, &notification)),
             Message::Request(request) => match request.ask {
-                Ask::Discover => Ok(Reply::Discovered),
-                Ask::Initialize(_) => Ok(Reply::Initialized),
+                Ask::Discover => Ok(Reply::Discovered(self.offers())),
+                Ask::Initialize(_) => Ok(Reply::Initialized(self.offers())),
                 Ask::Ping => Ok(Reply::Pong),
                 Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()),
                 Ask::CallTool(call) => self.call(arrival, &principal, asked, call).await,
+                Ask::List { what, cursor } => self.list_offered(arrival, &principal, asked, what, cursor.as_deref()),
+                Ask::Operate(operation) => {
+                    self.offered(request.era, &operation)?;
+                    self.call(arrival, &principal, asked, operation.call).await
+                }
+                Ask::SetLevel(level) => self.set_level(&principal, request.era, level),
             },
         }
     }
@@ -183,6 +197,6 @@ impl Pep {
         let held = self.intend(&permit, asked, held, &recalled).await?; // record intent
         let outcome = self.forward(&standing, &permit, asked, held).await; // forward
         let reply = self.inspect(&standing, &permit, asked, outcome); // inspect
-        self.settle(asked, reply).await // settle
+        self.settle(asked, reply).await.map_err(|no| upstream::reworded(no, permit.action())) // settle
     }
 }

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod policy;
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -156,6 +157,7 @@ impl Check<'_> {
             policy: self.policy(&raw.policy),
             reload_every: self.duration("policy.reload_every", &raw.policy.reload_every),
             backends: raw.backends.iter().enumerate().map(|(at, backend)| self.backend(at, backend)).collect(),
+            upstreams: self.upstreams(&raw.upstreams, &raw.backends),
             audit: self.audit(&raw.audit),
             ledger: self.ledger(&raw.ledger),
             approvals_link: self.link(&raw.approvals.link),

@@ -24,6 +24,10 @@ macro_rules! section {
     };
 }
 
+mod upstream;
+
+pub use upstream::*;
+
 section! {
     /// The settings file of the gateway.
     RawConfig {
@@ -45,6 +49,8 @@ section! {
         policy: RawPolicy = RawPolicy::default();
         /// Where calls go; at least one.
         backends: Vec<RawBackend> = Vec::new();
+        /// Upstream MCP servers whose tools, prompts and resources are passed on under policy.
+        upstreams: Vec<RawUpstream> = Vec::new();
         /// The journal.
         audit: RawAudit = RawAudit::default();
         /// What remembers every write and every approval.
