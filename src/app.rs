@@ -6,6 +6,7 @@
 
 pub mod keys;
 pub mod stop;
+mod backends;
 mod clock;
 mod desk;
 mod housekeeping;
@@ -27,6 +28,7 @@ use tracing::info;
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
+pub use self::backends::targets;
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
 pub use self::ledger::examine_ledger;
@@ -37,7 +39,6 @@ pub use self::policy::sources;
 use self::vitals::Parts;
 use crate::adapters::admin;
 use crate::adapters::backend::Backends;
-use crate::adapters::backend::Target;
 use crate::adapters::door;
 use crate::adapters::facts::RecentCalls;
 use crate::adapters::journal;
@@ -139,11 +140,11 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     started(&journal, &*clock, &settings).await?;
     let seen = watcher.first().await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
-    let backends = Backends::new(targets(&settings), pool(&settings), answer_limits(&settings).bytes_max, &metrics);
+    let backends = open_backends(&settings, &metrics);
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
-        backend: Arc::new(backends),
+        backend: Arc::clone(&backends) as Arc<dyn pep::ports::Backend>,
         upstreams: Arc::new(upstream::Nobody),
         ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
         approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
@@ -168,6 +169,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         keys: Arc::clone(&keys),
         journal,
         ledger,
+        backends: Arc::clone(&backends),
         ails: Arc::clone(&ails),
         metrics,
         clock,
@@ -178,9 +180,11 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let names = operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
     let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
+    let of_backends = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let others = vec![
         task(async move { keys.run(of_keys).await }),
+        task(async move { backends.run(of_backends).await }),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
         task(operators.serve(vitals, api, names)),
@@ -312,6 +316,11 @@ fn open_journal(settings: &Settings, own: &OwnKeys, clock: &Arc<dyn Clock>) -> R
         .map_err(|fault| AppFault::Journal(fault.to_string()))
 }
 
+fn open_backends(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Backends> {
+    let (pool, bytes_max) = (backends::pool(settings), answer_limits(settings).bytes_max);
+    Arc::new(Backends::new(targets(settings), pool, bytes_max, metrics))
+}
+
 /// The URL that tokens must be made for: the public one, or the listener's own.
 #[must_use]
 pub fn resource(settings: &Settings, mcp: SocketAddr) -> String {
@@ -328,6 +337,7 @@ pub fn parties(settings: &Settings) -> Vec<String> {
             faults.extend(secret(secret_file).err().map(|fault| format!("backend `{}`: {fault}", backend.name)));
         }
     }
+    faults.extend(backends::faults(settings));
     faults.extend(ledger::check(settings).err().map(|fault| fault.to_string()));
     faults
 }
@@ -408,28 +418,6 @@ fn propagation(settings: &Settings, own: OwnKeys, resource: &str) -> Result<pep:
         proofs.insert(backend.name.clone(), proof);
     }
     Ok(pep::Propagation { issuer: resource.to_owned(), key: own.assertion, backends: proofs })
-}
-
-/// Where the backends of these settings are.
-#[must_use]
-pub fn targets(settings: &Settings) -> Vec<Target> {
-    settings
-        .backends
-        .iter()
-        .map(|backend| Target {
-            name: backend.name.clone(),
-            tls: backend.tls,
-            host: backend.host.clone(),
-            port: backend.port,
-            prefix: backend.prefix.clone(),
-            connect: backend.connect,
-            idle: backend.idle,
-        })
-        .collect()
-}
-
-fn pool(settings: &Settings) -> usize {
-    settings.backends.iter().map(|backend| backend.pool).sum::<usize>().max(1)
 }
 
 fn door_rules(settings: &Settings) -> DoorRules {

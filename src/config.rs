@@ -15,7 +15,10 @@ use std::time::Duration;
 
 pub use check::load;
 pub use check::parse;
+pub use check::place;
 pub use raw::Activation;
+pub use raw::Balance;
+pub use raw::Http2;
 pub use raw::RawApprovalIssuer;
 pub use raw::RawBackend;
 pub use raw::RawClaims;
@@ -237,14 +240,26 @@ pub struct Canary {
 pub struct Backend {
     /// Name that the catalog uses.
     pub name: String,
-    /// `http` or `https`.
-    pub tls: bool,
-    /// Host.
+    /// Where its members are.
+    pub places: Vec<Place>,
+    /// A file with more of them.
+    pub members_file: Option<PathBuf>,
+    /// Who gets the next call.
+    pub balance: Balance,
+    /// Whether host names may lead to private addresses.
+    pub allow_private: bool,
+    /// `Host` towards a Unix socket.
     pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Path prefix put before every route; empty or starting with `/`.
-    pub prefix: String,
+    /// TLS of `https` members.
+    pub tls: BackendTls,
+    /// Whether HTTP/2 is spoken.
+    pub http2: Http2,
+    /// How members' health is checked.
+    pub health: Health,
+    /// When a member is left alone.
+    pub breaker: Breaker,
+    /// How much may be under way at once.
+    pub concurrency: Concurrency,
     /// Time to connect.
     pub connect: Duration,
     /// Idle connections kept.
@@ -253,6 +268,79 @@ pub struct Backend {
     pub idle: Duration,
     /// How the gateway proves the caller to the backend.
     pub propagation: Propagation,
+}
+
+/// Where members of a backend are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// `https`.
+    pub tls: bool,
+    /// The way there.
+    pub at: At,
+    /// Path prefix put before every route; empty or starting with `/`.
+    pub prefix: String,
+}
+
+/// The way to a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// A host and a port.
+    Host {
+        /// Host.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Socket(PathBuf),
+}
+
+/// TLS towards a backend.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackendTls {
+    /// File with authorities; none means whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// Files with the gateway's own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// The name that the backend's certificate must bear.
+    pub name: Option<String>,
+}
+
+/// How members' health is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Path that must answer 2xx; none means that a connection is enough.
+    pub path: Option<String>,
+    /// Between two checks.
+    pub every: Duration,
+    /// For one check.
+    pub timeout: Duration,
+    /// Checks in a row that must pass.
+    pub healthy: usize,
+    /// Checks in a row that must fail.
+    pub unhealthy: usize,
+}
+
+/// When a member is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// Failures in a row.
+    pub failures: u32,
+    /// The first rest.
+    pub rest: Duration,
+}
+
+/// How much may be under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concurrency {
+    /// Always.
+    pub min: u16,
+    /// At most.
+    pub max: u16,
+    /// Calls that may wait.
+    pub queue: usize,
+    /// How long one may wait.
+    pub wait: Duration,
 }
 
 /// How the gateway proves the caller to the backend.

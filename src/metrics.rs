@@ -105,6 +105,20 @@ pub struct Metrics {
     pub shadow: IntCounterVec,
     /// Requests to backends, by backend and result.
     pub backend_requests: IntCounterVec,
+    /// Exchanges that a backend takes at once, as its limit stands, by backend.
+    pub backend_limit: IntGaugeVec,
+    /// Exchanges with a backend that are under way, by backend.
+    pub backend_in_flight: IntGaugeVec,
+    /// Calls that wait for room at a backend, by backend.
+    pub backend_queue: IntGaugeVec,
+    /// Calls turned away before they were sent, by backend and class.
+    pub backend_shed: IntCounterVec,
+    /// Exchanges that were tried again, by backend and why.
+    pub backend_retries: IntCounterVec,
+    /// Members of a backend, by backend and state.
+    pub backend_members: IntGaugeVec,
+    /// Times that a breaker opened or closed, by backend and state.
+    pub backend_breaker: IntCounterVec,
     /// Answers withheld because they carried a foreign record.
     pub foreign_records: IntCounter,
     /// Records that could not be kept, by what became of the call.
@@ -208,6 +222,41 @@ impl Metrics {
                 "loopgate_backend_requests_total",
                 "Requests to backends, by result: a status class, or what went wrong.",
                 &["backend", "result"],
+            ),
+            backend_limit: make.gauges(
+                "loopgate_backend_limit",
+                "Exchanges that a backend is trusted with at once; it follows how fast answers come.",
+                &["backend"],
+            ),
+            backend_in_flight: make.gauges(
+                "loopgate_backend_in_flight",
+                "Exchanges with a backend that are under way.",
+                &["backend"],
+            ),
+            backend_queue: make.gauges(
+                "loopgate_backend_queue",
+                "Calls that wait for room at a backend.",
+                &["backend"],
+            ),
+            backend_shed: make.counters(
+                "loopgate_backend_shed_total",
+                "Calls turned away with `overloaded` before anything was sent, by class: read or write.",
+                &["backend", "class"],
+            ),
+            backend_retries: make.counters(
+                "loopgate_backend_retries_total",
+                "Exchanges tried again: stale or failed of reads, unsent of anything; denied when the budget of reads was spent.",
+                &["backend", "why"],
+            ),
+            backend_members: make.gauges(
+                "loopgate_backend_members",
+                "Members of a backend, by state: healthy, unhealthy (health checks fail), open (its breaker lets nothing through).",
+                &["backend", "state"],
+            ),
+            backend_breaker: make.counters(
+                "loopgate_backend_breaker_total",
+                "Times that the breaker of a member opened or closed.",
+                &["backend", "state"],
             ),
             foreign_records: make.counter(
                 "loopgate_foreign_records_total",

@@ -73,6 +73,8 @@ pub struct Readiness {
     pub journal: String,
     /// The ledger's name: `aud` of the approvals that LoopIQ signs for it.
     pub ledger: String,
+    /// Members of each backend.
+    pub backends: Vec<serde_json::Value>,
 }
 
 /// The rules in force.
@@ -218,6 +220,7 @@ mod tests {
                 keys: Vec::new(),
                 journal: "ok".to_owned(),
                 ledger: "ledger_1".to_owned(),
+                backends: Vec::new(),
             }
         }
 

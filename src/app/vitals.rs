@@ -9,6 +9,7 @@ use super::housekeeping::Ails;
 use crate::adapters::admin::Readiness;
 use crate::adapters::admin::RulesView;
 use crate::adapters::admin::Vitals;
+use crate::adapters::backend::Backends;
 use crate::adapters::journal::Health;
 use crate::adapters::journal::Journal;
 use crate::adapters::keys::Keys;
@@ -16,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Ledger;
 use crate::pep::rollout::Rollout;
+use crate::pep::rules::Rules;
 use crate::pep::rules::RulesCell;
 
 /// The parts that tell how a gateway is.
@@ -25,6 +27,7 @@ pub(super) struct Parts {
     pub(super) keys: Arc<Keys>,
     pub(super) journal: Arc<Journal>,
     pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) backends: Arc<Backends>,
     pub(super) ails: Arc<Ails>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
@@ -82,17 +85,7 @@ impl Vitals for Parts {
         if journal != "ok" {
             findings.push(format!("journal: {journal}"));
         }
-        let rules = rules.map(|rules| RulesView {
-            revision: rules.revision(),
-            loaded_at: jiff::Timestamp::from_millisecond(rules.loaded_ms).unwrap_or_default().to_string(),
-            bundle: rules.pdp.bundle_digest().to_owned(),
-            data: rules.pdp.data_digest().to_owned(),
-            catalog: rules.catalog.digest().to_owned(),
-            engine: rules.pdp.engine().as_str().to_owned(),
-            tools: rules.catalog.tools().count(),
-            waiting: waiting.clone(),
-            canary: canary.clone(),
-        });
+        let rules = rules.map(|rules| view(&rules, waiting, canary));
         let keys = keys
             .iter()
             .map(|issuer| json!({"issuer": issuer.issuer, "keys": issuer.kids.len(), "ageSeconds": issuer.age_s, "fault": issuer.fault}))
@@ -101,11 +94,34 @@ impl Vitals for Parts {
         if let Some(fault) = self.ails.load_full() {
             findings.push(format!("writes and approvals are refused: {fault}"));
         }
-        let ledger = self.ledger.name().to_owned();
-        Readiness { ready, findings, rules, keys, journal, ledger }
+        // Nor do backends that are away make it unready: whatever needs none goes on.
+        findings.extend(self.backends.findings());
+        Readiness {
+            ready,
+            findings,
+            rules,
+            keys,
+            journal,
+            ledger: self.ledger.name().to_owned(),
+            backends: self.backends.state(),
+        }
     }
 
     fn metrics(&self) -> String {
         self.metrics.render()
+    }
+}
+
+fn view(rules: &Rules, waiting: Option<String>, canary: Option<String>) -> RulesView {
+    RulesView {
+        revision: rules.revision(),
+        loaded_at: jiff::Timestamp::from_millisecond(rules.loaded_ms).unwrap_or_default().to_string(),
+        bundle: rules.pdp.bundle_digest().to_owned(),
+        data: rules.pdp.data_digest().to_owned(),
+        catalog: rules.catalog.digest().to_owned(),
+        engine: rules.pdp.engine().as_str().to_owned(),
+        tools: rules.catalog.tools().count(),
+        waiting,
+        canary,
     }
 }

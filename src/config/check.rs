@@ -1,6 +1,7 @@
 //! From text to [`Settings`]: structure by the generated schema, then meaning; all faults at once.
 
 mod approvals;
+mod backends;
 mod policy;
 mod upstream;
 
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 use jsonschema::error::ValidationErrorKind;
 
+pub use self::backends::place;
 use super::Audit;
-use super::Backend;
 use super::ConfigFault;
 use super::Issuer;
 use super::KeySource;
@@ -244,26 +245,6 @@ impl Check<'_> {
         KeySource::File(PathBuf::new())
     }
 
-    fn backend(&mut self, at: usize, raw: &raw::RawBackend) -> Backend {
-        let path = format!("backends[{at}]");
-        let parts = url_parts(&raw.url).unwrap_or_else(|| {
-            let remedy = "write it as http://host:port or https://host:port/prefix";
-            self.fault(&format!("{path}.url"), format!("`{}` is not a URL", raw.url), remedy);
-            UrlParts { tls: false, host: String::new(), port: 0, path: String::new() }
-        });
-        Backend {
-            name: raw.name.clone(),
-            tls: parts.tls,
-            host: parts.host,
-            port: parts.port,
-            prefix: parts.path.trim_end_matches('/').to_owned(),
-            connect: self.duration(&format!("{path}.connect"), &raw.connect),
-            pool: raw.pool,
-            idle: self.duration(&format!("{path}.idle"), &raw.idle),
-            propagation: self.propagation(&path, raw),
-        }
-    }
-
     fn propagation(&mut self, backend: &str, raw: &raw::RawBackend) -> Propagation {
         let path = format!("{backend}.propagation");
         let raw_propagation = &raw.propagation;
@@ -439,7 +420,7 @@ backends:
     fn a_short_file_is_enough_and_paths_are_relative_to_it() {
         let settings = parse(GOOD, Path::new("/etc/loopgate")).expect("good settings");
         assert_eq!(settings.mcp, SocketAddr::from(([127, 0, 0, 1], 8080)));
-        assert_eq!(settings.backends[0].prefix, "/base");
+        assert_eq!(settings.backends[0].places[0].prefix, "/base");
         assert_eq!(settings.catalog, Path::new("/etc/loopgate/catalog.yaml"));
         assert_eq!(settings.issuers[0].keys, KeySource::File("/etc/loopgate/jwks.json".into()));
     }

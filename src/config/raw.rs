@@ -24,9 +24,19 @@ macro_rules! section {
     };
 }
 
+mod backends;
 mod upstream;
 
-pub use upstream::*;
+pub use self::backends::Balance;
+pub use self::backends::Http2;
+pub use self::backends::RawBackend;
+pub(super) use self::backends::RawBackendTls;
+pub(super) use self::backends::RawBreaker;
+pub(super) use self::backends::RawConcurrency;
+pub(super) use self::backends::RawHealth;
+pub use self::upstream::RawUpstream;
+pub(super) use self::upstream::RawCredentialMode;
+pub(super) use self::upstream::RawUpstreamTool;
 
 section! {
     /// The settings file of the gateway.
@@ -247,24 +257,6 @@ section! {
         errors: u8 = 0;
         /// Time over which the shares are counted; longer where fewer decisions than `least` are made in it.
         window: String = "10m".into();
-    }
-}
-
-section! {
-    /// Where calls go.
-    RawBackend {
-        /// Name that the catalog uses.
-        name: String = "loopiq".into();
-        /// Base URL, `http://host:port/prefix` or `https://…`.
-        url: String = String::new();
-        /// Time to connect.
-        connect: String = "2s".into();
-        /// Idle connections kept.
-        pool: usize = 128;
-        /// How long an idle connection is kept; must be shorter than the backend's own keep-alive.
-        idle: String = "30s".into();
-        /// How the gateway proves the caller to the backend.
-        propagation: RawPropagation = RawPropagation::default();
     }
 }
 

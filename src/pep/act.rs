@@ -421,20 +421,38 @@ fn lost(fault: &SendFault, permit: &Permit<Action>, asked: &mut Asked) -> Refusa
         asked.reach = Reach::Nothing;
         came(asked, Came::NotSent);
         note(asked, Execution::NotSent, None, 0, Vec::new());
-        return Refusal::of(Code::BackendUnavailable).detail(fault);
+        return unsent(fault);
     }
     if !may_write(permit) {
         note(asked, Execution::Failed, None, 0, Vec::new());
         let code = match fault.kind {
             SendFaultKind::Timeout => Code::BackendTimeout,
             SendFaultKind::TooLarge => Code::ResponseTooLarge,
-            SendFaultKind::Broken | SendFaultKind::Unreachable => Code::BackendFailed,
+            SendFaultKind::Broken
+            | SendFaultKind::Unreachable
+            | SendFaultKind::Resting { .. }
+            | SendFaultKind::Overloaded { .. } => Code::BackendFailed,
         };
         return Refusal::of(code).detail(fault);
     }
     note(asked, Execution::Unknown, None, 0, Vec::new());
     came(asked, Came::unknown(fault));
     unknown(asked, fault)
+}
+
+/// Nothing was sent: why, and when to come back.
+pub(super) fn unsent(fault: &SendFault) -> Refusal {
+    let of = |code| Refusal::of(code).detail(fault);
+    match fault.kind {
+        SendFaultKind::Overloaded { retry_ms } => {
+            let message = "LoopIQ has as much to do as it takes; nothing was sent";
+            Refusal::because(Code::Overloaded, message).detail(fault).with("retryAfterMs", retry_ms)
+        }
+        SendFaultKind::Resting { retry_ms } => of(Code::BackendUnavailable).with("retryAfterMs", retry_ms),
+        SendFaultKind::Unreachable | SendFaultKind::Timeout | SendFaultKind::Broken | SendFaultKind::TooLarge => {
+            of(Code::BackendUnavailable)
+        }
+    }
 }
 
 /// What the status of an answer means for the call, and for the ledger.

@@ -148,6 +148,16 @@ pub struct SendFault {
 pub enum SendFaultKind {
     /// No such backend, no address, no connection.
     Unreachable,
+    /// It failed so often that it is left alone for a while; nothing was sent.
+    Resting {
+        /// How long to wait.
+        retry_ms: u64,
+    },
+    /// As much is under way as it takes; nothing was sent.
+    Overloaded {
+        /// How long to wait.
+        retry_ms: u64,
+    },
     /// No whole answer in time.
     Timeout,
     /// The connection broke, or what came was not HTTP.
@@ -190,7 +200,8 @@ pub trait Upstreams: Send + Sync {
 /// The LoopIQ route APIs.
 #[async_trait]
 pub trait Backend: Send + Sync {
-    /// Sends once. A write is never sent again by this port, whatever happens; a read may be, once.
+    /// Sends once. A write of which any byte may have left is never sent again by this port, whatever
+    /// happens; a read may be, within a budget.
     /// Looks at [`Outbound::send_before`] right before the first byte.
     ///
     /// Needs a permit, so that nothing reaches a backend undecided.

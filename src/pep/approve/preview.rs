@@ -19,11 +19,14 @@ use crate::domain::refusal::No;
 use crate::domain::refusal::Refusal;
 use crate::pep::act::Outcomes;
 use crate::pep::act::says_dry_run;
+use crate::pep::act::unsent;
 use crate::pep::asked::Asked;
 use crate::pep::decide::Standing;
 use crate::pep::decide::input;
 use crate::pep::once::unknown;
 use crate::pep::ports::Action;
+use crate::pep::ports::SendFault;
+use crate::pep::ports::SendFaultKind;
 
 /// What would happen.
 pub(super) struct Foreseen {
@@ -112,9 +115,11 @@ impl Pep {
         let action = permit.action();
         let Some(request) = action.tool.version_request(&action.arguments)? else { return Ok(None) };
         let outbound = self.outbound(standing, asked, action, request, None)?;
-        let answer = self.backend.send(permit, outbound).await.map_err(|fault| {
-            Refusal::because(Code::BackendUnavailable, "the record's version could not be read").detail(fault)
-        })?;
+        let answer = self
+            .backend
+            .send(permit, outbound)
+            .await
+            .map_err(|fault| unanswered(&fault, "the record's version could not be read"))?;
         let unread = |detail: String| {
             Refusal::because(Code::BackendRejected, "the record's version could not be read").detail(detail)
         };
@@ -136,9 +141,11 @@ impl Pep {
         let action = permit.action();
         let request = action.tool.request(&action.arguments, true)?;
         let outbound = self.outbound(standing, asked, action, request, None)?;
-        let answer = self.backend.send(permit, outbound).await.map_err(|fault| {
-            Refusal::because(Code::BackendUnavailable, "what the call would do could not be found out").detail(fault)
-        })?;
+        let answer = self
+            .backend
+            .send(permit, outbound)
+            .await
+            .map_err(|fault| unanswered(&fault, "what the call would do could not be found out"))?;
         crate::domain::inspect::judge(&action.tool, answer.status, answer.retry_after.as_deref(), &answer.body)?;
         Ok(Outcomes::Backend(answer))
     }
@@ -159,6 +166,14 @@ impl Pep {
         let hide = self.judge_response(standing, permit, asked, outcome, &inspected)?;
         inspected.redact(&permit.action().tool, &hide)?;
         Ok((inspected.value, digest))
+    }
+}
+
+/// The backend was not heard: too busy to be asked, or away.
+fn unanswered(fault: &SendFault, message: &str) -> Refusal {
+    match fault.kind {
+        SendFaultKind::Overloaded { .. } => unsent(fault),
+        _ => Refusal::because(Code::BackendUnavailable, message).detail(fault),
     }
 }
 
