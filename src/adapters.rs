@@ -3,6 +3,7 @@
 pub mod door;
 pub mod admin;
 pub mod backend;
+pub mod upstream;
 pub mod keys;
 pub mod journal;
 pub mod ledger;

@@ -119,6 +119,10 @@ pub struct Metrics {
     pub backend_members: IntGaugeVec,
     /// Times that a breaker opened or closed, by backend and state.
     pub backend_breaker: IntCounterVec,
+    /// Readings of what upstream MCP servers offer, by server and result.
+    pub upstream_reads: IntCounterVec,
+    /// 1 while what an upstream MCP server offers can be read.
+    pub upstream_up: IntGaugeVec,
     /// Answers withheld because they carried a foreign record.
     pub foreign_records: IntCounter,
     /// Records that could not be kept, by what became of the call.
@@ -257,6 +261,16 @@ impl Metrics {
                 "loopgate_backend_breaker_total",
                 "Times that the breaker of a member opened or closed.",
                 &["backend", "state"],
+            ),
+            upstream_reads: make.counters(
+                "loopgate_upstream_reads_total",
+                "Readings of what upstream MCP servers offer, by result: ok, or what went wrong.",
+                &["server", "result"],
+            ),
+            upstream_up: make.gauges(
+                "loopgate_upstream_up",
+                "1 while what an upstream MCP server offers can be read; while it cannot, its last offer stays.",
+                &["server"],
             ),
             foreign_records: make.counter(
                 "loopgate_foreign_records_total",
