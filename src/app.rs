@@ -104,6 +104,9 @@ pub enum AppFault {
 /// built-in goes on for longer than its timer can see.
 const JUDGE_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
+/// How long a start waits for what upstream servers offer; who answers later joins later.
+const UPSTREAMS_ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
 /// A running gateway.
 pub struct Running {
     /// Where MCP clients connect.
@@ -135,17 +138,22 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let keys = Arc::new(issuers(&settings, &resource)?);
     keys.load().await;
     let records = Arc::clone(&journal) as Arc<dyn Journal>;
-    let policy::Policy { cell, steward, mut watcher, judge, told } =
+    let policy::Policy { cell, steward, watcher, judge, told } =
         policy::open(&settings, checker, &records, &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
+    let (stop, stopped) = watch::channel(false);
+    let upstreams = upstream::servers(&settings, &metrics);
+    let listening = task(upstream::run(Arc::clone(&upstreams), stopped.clone()));
+    upstreams.first(UPSTREAMS_ANSWER_WITHIN).await;
+    let mut watcher = watcher.with_neighbours(upstream::neighbours(&settings, &upstreams));
     let seen = watcher.first().await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = open_backends(&settings, &metrics);
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
-        backend: Arc::clone(&backends) as Arc<dyn pep::ports::Backend>,
-        upstreams: Arc::new(upstream::Nobody),
+        backend: Arc::new(upstream::Everyone { routes: Arc::clone(&backends), upstreams: Arc::clone(&upstreams) }),
+        upstreams: Arc::clone(&upstreams) as Arc<dyn pep::ports::Upstreams>,
         ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
         approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
         journal: records,
@@ -161,7 +169,6 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     });
     let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
-    let (stop, stopped) = watch::channel(false);
     let ails = Arc::new(housekeeping::Ails::empty());
     let parts = Arc::new(Parts {
         cell,
@@ -183,6 +190,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let of_backends = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let others = vec![
+        listening,
         task(async move { keys.run(of_keys).await }),
         task(async move { backends.run(of_backends).await }),
         task(watcher.run(seen, ready)),
@@ -295,6 +303,7 @@ async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Setti
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("issuers", settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect::<Vec<_>>())
         .with("approvalIssuers", settings.approval_issuers.iter().map(|one| one.issuer.clone()).collect::<Vec<_>>())
+        .with("upstreams", settings.upstreams.iter().map(|one| one.terms.server.clone()).collect::<Vec<_>>())
         .with("backends", settings.backends.iter().map(|backend| backend.name.clone()).collect::<Vec<_>>());
     journal.append(record).await.map(|_| ()).map_err(|fault| AppFault::Journal(fault.to_string()))
 }
@@ -417,6 +426,7 @@ fn propagation(settings: &Settings, own: OwnKeys, resource: &str) -> Result<pep:
         };
         proofs.insert(backend.name.clone(), proof);
     }
+    proofs.extend(upstream::proofs(settings));
     Ok(pep::Propagation { issuer: resource.to_owned(), key: own.assertion, backends: proofs })
 }
 
