@@ -34,8 +34,8 @@ pub(super) use self::backends::RawBackendTls;
 pub(super) use self::backends::RawBreaker;
 pub(super) use self::backends::RawConcurrency;
 pub(super) use self::backends::RawHealth;
-pub use self::upstream::RawUpstream;
 pub(super) use self::upstream::RawCredentialMode;
+pub use self::upstream::RawUpstream;
 pub(super) use self::upstream::RawUpstreamTool;
 
 section! {

@@ -31,4 +31,5 @@ mod rollout;
 mod takeover;
 mod beside;
 mod stream;
+mod upstream;
 mod wire;
