@@ -1,5 +1,6 @@
 //! IO at the edge: each room opens a door or implements a port of `pep`.
 
+pub mod tls;
 pub mod door;
 pub mod admin;
 pub mod backend;
@@ -8,5 +9,6 @@ pub mod keys;
 pub mod journal;
 pub mod ledger;
 pub mod facts;
+pub mod limits;
 pub mod store;
 pub mod reload;

@@ -30,6 +30,7 @@ pub use upstream::Credential;
 pub use upstream::Upstream;
 
 use crate::domain::identity::AuthMethod;
+use crate::domain::limit::Rates;
 
 /// One thing wrong with a settings file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
@@ -48,8 +49,14 @@ pub struct ConfigFault {
 pub struct Settings {
     /// Where MCP clients connect.
     pub mcp: SocketAddr,
+    /// TLS there.
+    pub mcp_tls: Option<Tls>,
+    /// A Unix socket for MCP clients besides.
+    pub mcp_socket: Option<PathBuf>,
     /// Where operators connect.
     pub admin: SocketAddr,
+    /// TLS there.
+    pub admin_tls: Option<Tls>,
     /// The URL that clients dial, the `resource` of RFC 9728. None: the MCP listener's own address.
     pub public_url: Option<String>,
     /// Hosts that a request may name besides the listener's own.
@@ -92,6 +99,26 @@ pub struct Settings {
     pub log: Log,
 }
 
+/// TLS of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// File with the certificate and its chain.
+    pub certificate: PathBuf,
+    /// File with its private key.
+    pub key: PathBuf,
+    /// Whose client certificates are taken; none when nobody is asked for one.
+    pub clients: Option<TlsClients>,
+}
+
+/// Clients that show a certificate of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsClients {
+    /// File with the certificates of their authorities.
+    pub ca: PathBuf,
+    /// Whether a client without one is sent away.
+    pub required: bool,
+}
+
 /// Bounds on what strangers may send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -107,6 +134,35 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes of a backend's answer.
     pub response_bytes: usize,
+    /// How many messages may be sent.
+    pub rates: Rates,
+    /// Where they are counted.
+    pub counted: Counted,
+    /// Streams that tell clients of changes.
+    pub subscriptions: Subscriptions,
+}
+
+/// Where messages are counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Counted {
+    /// In each gateway for itself.
+    Here,
+    /// In the database of the ledger.
+    Postgres,
+    /// In a Redis-compatible store.
+    Redis {
+        /// File with the connection URL.
+        url_file: PathBuf,
+    },
+}
+
+/// Streams that tell clients of changes, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscriptions {
+    /// Of one caller in one organisation.
+    pub caller: usize,
+    /// In all.
+    pub all: usize,
 }
 
 /// Who vouches for callers.

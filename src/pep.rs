@@ -32,7 +32,10 @@ mod offered;
 mod upstream;
 mod inflight;
 mod refused;
+mod limit;
+mod listen;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -40,6 +43,8 @@ use tracing::Instrument;
 use tracing::info_span;
 
 pub use inflight::InFlight;
+pub use limit::Limiter;
+pub use listen::Listeners;
 pub use offered::Levels;
 pub use outbound::Proof;
 pub use outbound::Propagation;
@@ -50,6 +55,7 @@ use self::arrival::Answer;
 use self::arrival::Arrival;
 use self::arrival::Gate;
 use self::arrival::Progress;
+use self::arrival::Turned;
 use self::asked::Asked;
 use self::asked::Reply;
 use self::ports::Approvals;
@@ -106,6 +112,10 @@ pub struct Pep {
     pub refused: Refused,
     /// How long lost writes have been quiet.
     pub quiet: Quiet,
+    /// How many messages there may be.
+    pub limiter: Limiter,
+    /// Streams that tell clients of changes.
+    pub listeners: Listeners,
 }
 
 /// Plain settings of the sentence.
@@ -139,12 +149,19 @@ impl Gate for Pep {
         self.knows(head, certificate).await
     }
 
+    async fn turned_away(&self, cause: Turned, peer: Option<SocketAddr>) {
+        self.note_turned(cause, peer).await;
+    }
+
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer {
         if let Some(document) = self.document(&arrival.head) {
+            if document.status >= 400 {
+                self.note_turned(Turned::Path, arrival.peer).await;
+            }
             return document;
         }
-        let _under_way = self.metrics.under_way();
         let mut asked = Asked::new(&arrival, progress, &*self.clock);
+        asked.under_way = Some(self.metrics.under_way());
         let span = info_span!("request", request.id = %asked.request_id);
         let outcome = self.carry(&arrival, &mut asked).instrument(span).await;
         self.close(&arrival, asked, outcome).await // audit → answer
@@ -155,21 +172,34 @@ impl Pep {
     /// One message, from its first byte to what is to be answered.
     async fn carry(&self, arrival: &Arrival, asked: &mut Asked) -> Result<Reply, No> {
         self.receive_head(arrival)?; // receive
-        let principal = self.authenticate(arrival, asked).await?; // authenticate
+        let known = self.authenticate(arrival, asked).await; // authenticate
+        let principal = known.map_err(|no| self.failed(arrival, no))?;
         match self.receive_body(arrival, asked)? {
             Message::Notification(notification) => Ok(self.notified(&principal, &notification)),
             Message::Request(request) => match request.ask {
-                Ask::Discover => Ok(Reply::Discovered(self.offers())),
-                Ask::Initialize(_) => Ok(Reply::Initialized(self.offers())),
-                Ask::Ping => Ok(Reply::Pong),
-                Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()),
+                Ask::Discover => {
+                    let offers = self.offers();
+                    self.greet(arrival, &principal, asked, Reply::Discovered(offers)).await
+                }
+                Ask::Initialize(_) => {
+                    let offers = self.offers();
+                    self.greet(arrival, &principal, asked, Reply::Initialized(offers)).await
+                }
+                Ask::Ping => self.greet(arrival, &principal, asked, Reply::Pong).await,
+                Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()).await,
+                Ask::Listen(filter) => self.listen(arrival, &principal, asked, &filter).await,
                 Ask::CallTool(call) => self.call(arrival, &principal, asked, call).await,
-                Ask::List { what, cursor } => self.list_offered(arrival, &principal, asked, what, cursor.as_deref()),
+                Ask::List { what, cursor } => {
+                    self.list_offered(arrival, &principal, asked, what, cursor.as_deref()).await
+                }
                 Ask::Operate(operation) => {
                     self.offered(request.era, &operation)?;
                     self.call(arrival, &principal, asked, operation.call).await
                 }
-                Ask::SetLevel(level) => self.set_level(&principal, request.era, level),
+                Ask::SetLevel(level) => {
+                    let set = self.set_level(&principal, request.era, level)?;
+                    self.greet(arrival, &principal, asked, set).await
+                }
             },
         }
     }
@@ -184,7 +214,7 @@ impl Pep {
     ) -> Result<Reply, No> {
         let _in_flight = self.in_flight.enter(principal, asked.id.as_ref(), &arrival.cancel);
         asked.steer(arrival, &mut call)?;
-        let standing = self.resolve_tenant(arrival, principal, asked)?; // resolve tenant
+        let standing = self.resolve_tenant(arrival, principal, asked).await?; // resolve tenant
         self.reopen(&standing, asked, &call).await?;
         let mut recalled = self.recall(&standing, asked, &call).await;
         let target = self.target(&standing, arrival, asked, &call, &recalled)?;

@@ -6,6 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub(super) use self::rates::RawRate;
+pub(super) use self::rates::RawRates;
+pub(super) use self::rates::RawSubscriptions;
+pub(super) use self::rates::SharedCounters;
 use crate::domain::identity::AuthMethod;
 
 /// Defines a section with its defaults beside its fields.
@@ -34,6 +38,7 @@ pub(super) use self::backends::RawBackendTls;
 pub(super) use self::backends::RawBreaker;
 pub(super) use self::backends::RawConcurrency;
 pub(super) use self::backends::RawHealth;
+mod rates;
 pub(super) use self::upstream::RawCredentialMode;
 pub use self::upstream::RawUpstream;
 pub(super) use self::upstream::RawUpstreamTool;
@@ -85,8 +90,36 @@ section! {
     RawListen {
         /// Where MCP clients connect, as `address:port`.
         mcp: String = "127.0.0.1:8080".into();
+        /// TLS, with HTTP/2, where MCP clients connect. Without it a proxy in front must have TLS, unless all are on this machine.
+        tls: RawTls = RawTls::default();
+        /// A Unix socket for MCP clients besides, for owner and group of the gateway. Empty: none.
+        mcp_socket: String = String::new();
         /// Where operators connect: health, metrics, API. Keep it off the public network.
         admin: String = "127.0.0.1:8081".into();
+        /// TLS where operators connect.
+        admin_tls: RawTls = RawTls::default();
+    }
+}
+
+section! {
+    /// TLS of a listener. Its files are read again when they change.
+    RawTls {
+        /// File with the certificate and its chain (PEM). Empty: no TLS.
+        certificate: String = String::new();
+        /// File with its private key (PEM).
+        key: String = String::new();
+        /// Clients that show a certificate of their own.
+        clients: RawTlsClients = RawTlsClients::default();
+    }
+}
+
+section! {
+    /// Clients that show a certificate of their own.
+    RawTlsClients {
+        /// File with the certificates of their authorities (PEM). Empty: nobody is asked for one.
+        ca: String = String::new();
+        /// Whether a client without one is sent away.
+        required: bool = false;
     }
 }
 
@@ -105,6 +138,10 @@ section! {
         connections: usize = 10_000;
         /// Size of a backend's answer; a larger one is refused with `response_too_large`.
         response: String = "4MiB".into();
+        /// How many messages may be sent, and where they are counted.
+        rates: RawRates = RawRates::default();
+        /// Streams that tell clients of changes.
+        subscriptions: RawSubscriptions = RawSubscriptions::default();
     }
 }
 

@@ -20,6 +20,9 @@ pub mod sealed;
 pub mod trace;
 pub mod reply;
 pub mod cursor;
+pub mod listen;
+
+use self::listen::Filter;
 
 /// The modern revision served.
 pub const MODERN: &str = "2026-07-28";
@@ -172,6 +175,8 @@ pub enum Ask {
     Operate(offered::Operation),
     /// `logging/setLevel`, legacy only.
     SetLevel(offered::Level),
+    /// `subscriptions/listen`, modern only.
+    Listen(Filter),
 }
 
 impl Ask {
@@ -187,6 +192,7 @@ impl Ask {
             Self::List { what, .. } => what.method(),
             Self::Operate(operation) => operation.verb.method(),
             Self::SetLevel(_) => "logging/setLevel",
+            Self::Listen(_) => "subscriptions/listen",
         }
     }
 }

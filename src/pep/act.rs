@@ -152,7 +152,10 @@ impl Pep {
             }
         };
         if action.dry_run && action.tool.dry_run.is_none() {
-            return Ok(Outcomes::Own(preview(&action.tool, &request)));
+            return Ok(Outcomes::Own(own::preview(&action.tool, &request)));
+        }
+        if let Some(answer) = super::upstream::answered_here(action) {
+            return Ok(Outcomes::Backend(answer));
         }
         let execution_id = asked.underway.as_ref().map(|underway| underway.execution_id.clone());
         let outbound = self.outbound(standing, asked, action, request, execution_id.as_deref());
@@ -317,6 +320,7 @@ impl Pep {
             let withheld = Refusal::of(Code::ResponseWithheld).with_reasons(ruling.reasons().to_vec());
             return Err(withheld.detail(ruling.detail()).into());
         }
+        self.charge_after(standing, ruling.obligations(), permit.obligations())?;
         let obligations = permit.obligations().iter().chain(ruling.obligations());
         Ok(obligations
             .filter_map(|one| match one {
@@ -346,19 +350,6 @@ impl Pep {
         let names = self.visible(standing, asked, standing.rules.facts.clone())?;
         Ok(standing.rules.catalog.tools().filter(|tool| names.contains(&tool.name)).cloned().collect())
     }
-}
-
-/// What would be sent, for tools whose backend has no dry run of its own. Nothing was sent.
-fn preview(tool: &Tool, request: &RouteRequest) -> Value {
-    let body: Value = request.body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
-    json!({
-        "dryRun": true,
-        "previewBy": "gateway",
-        "tool": tool.name,
-        "effect": tool.effect,
-        "request": {"method": request.method, "path": request.path_and_query, "body": body},
-        "note": "nothing was sent; LoopIQ has no dry run for this route, so this is the exact request and not its effect",
-    })
 }
 
 /// Only the backend's word says that nothing was changed.

@@ -101,9 +101,9 @@ impl Pep {
     }
 
     /// `logging/setLevel`.
-    pub(super) fn set_level(&self, caller: &Principal, era: Era, level: Level) -> Result<Reply, No> {
+    pub(super) fn set_level(&self, caller: &Principal, era: Era, level: Level) -> Result<Reply, Fault> {
         if !self.offers().logging {
-            return Err(unknown_method(era, "logging/setLevel").into());
+            return Err(unknown_method(era, "logging/setLevel"));
         }
         self.levels.set(caller, level);
         Ok(Reply::LevelSet)
@@ -111,7 +111,7 @@ impl Pep {
 
     /// `prompts/list`, `resources/list`, `resources/templates/list`: of the servers whose part the
     /// caller may see.
-    pub(super) fn list_offered(
+    pub(super) async fn list_offered(
         &self,
         arrival: &Arrival,
         principal: &Arc<Principal>,
@@ -129,7 +129,7 @@ impl Pep {
         }
         let meta = asked.request.as_ref().map(|request| request.meta.clone()).unwrap_or_default();
         asked.controls = mcp::controls::controls(&meta, &arrival.head, &mut Map::new())?;
-        let standing = self.resolve_tenant(arrival, principal, asked)?;
+        let standing = self.resolve_tenant(arrival, principal, asked).await?;
         let catalog = &standing.rules.catalog;
         let parts: Vec<(&str, &str)> = catalog
             .parts()

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::Pep;
 use super::arrival::Answer;
 use super::arrival::Arrival;
+use super::arrival::Turned;
 use super::asked::Asked;
 use super::asked::Reply;
 use super::decide::Standing;
@@ -56,7 +57,9 @@ impl Pep {
 
     /// Origin, host and method.
     pub(super) fn receive_head(&self, arrival: &Arrival) -> Result<(), No> {
-        Ok(mcp::receive::receive_head(&arrival.head, &self.settings.door)?)
+        Ok(mcp::receive::receive_head(&arrival.head, &self.settings.door).inspect_err(|fault| {
+            self.metrics.door_refused.with_label_values(&[Turned::of(fault).as_str()]).inc();
+        })?)
     }
 
     /// Whether `receive_head` and `authenticate` let this head pass. Notes and counts nothing: they will.
@@ -65,7 +68,7 @@ impl Pep {
             && self.identified(head, certificate, self.clock.now_ms()).await.is_ok()
     }
 
-    async fn identified(
+    pub(super) async fn identified(
         &self,
         head: &Head,
         _certificate: Option<&ClientCertificate>,
@@ -100,7 +103,11 @@ impl Pep {
         let started = Instant::now();
         let read = match &arrival.body {
             Ok(body) => mcp::receive::receive(&arrival.head, body, &self.settings.json),
-            Err(fault) => Err((fault.fault(), None)),
+            Err(fault) => {
+                let causes = fault.turned().into_iter();
+                causes.for_each(|cause| self.metrics.door_refused.with_label_values(&[cause.as_str()]).inc());
+                Err((fault.fault(), None))
+            }
         };
         asked.took(&self.metrics, Stage::Receive, started);
         let message = read.map_err(|(fault, id)| {
@@ -121,8 +128,8 @@ impl Pep {
         Reply::Accepted
     }
 
-    /// Principal to tenant; from here on one snapshot of the rules decides.
-    pub(super) fn resolve_tenant(
+    /// Principal to tenant, within the rates of both; from here on one snapshot of the rules decides.
+    pub(super) async fn resolve_tenant(
         &self,
         arrival: &Arrival,
         principal: &Arc<Principal>,
@@ -137,6 +144,7 @@ impl Pep {
         asked.record.caller(principal, Some(&tenant));
         asked.tell("tenant", tenant.as_str());
         asked.took(&self.metrics, Stage::ResolveTenant, started);
+        self.admit(tenant.as_str(), principal, asked).await?;
         let rules = self.rules_for(&tenant, principal)?;
         Ok(Standing { principal: Arc::clone(principal), tenant, rules })
     }

@@ -204,6 +204,20 @@ impl Pep {
     }
 }
 
+/// The answer to what goes no further: a legacy client that wants to be told of a resource has no stream
+/// here on which it could be, so its server is not asked to tell. Policy was asked all the same.
+pub(super) fn answered_here(action: &Action) -> Option<BackendAnswer> {
+    let upstream = action.tool.upstream()?;
+    let is_part = upstream.part == Part::Resources;
+    (is_part && form(action) == Form::Done).then(|| BackendAnswer {
+        status: 200,
+        content_type: None,
+        retry_after: None,
+        etag: None,
+        body: "{}".into(),
+    })
+}
+
 /// The form of the answer to a call.
 fn form(action: &Action) -> Form {
     if action.tool.upstream().is_some_and(|upstream| matches!(upstream.part, Part::Tool(_))) {

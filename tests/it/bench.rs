@@ -157,6 +157,8 @@ impl Bench {
             levels: pep::Levels::default(),
             refused: pep::Refused::new(),
             quiet: pep::Quiet::default(),
+            limiter: pep::Limiter::none(),
+            listeners: pep::Listeners::default(),
         };
         Self { site, gate, journal }
     }

@@ -349,7 +349,7 @@ async fn a_gateway_without_upstream_servers_serves_none_of_their_methods() {
         assert_eq!((answer.status, answer.rpc_code()), (200, Some(-32601)), "{method}");
     }
     let found = world.message("ada", "server/discover").modern().send().await;
-    assert_eq!(found.body["result"]["capabilities"], json!({"tools": {}}));
+    assert_eq!(found.body["result"]["capabilities"], json!({"tools": {"listChanged": true}}));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -126,6 +126,8 @@ impl Process {
             levels: pep::Levels::default(),
             refused: pep::Refused::new(),
             quiet: pep::Quiet::default(),
+            limiter: pep::Limiter::none(),
+            listeners: pep::Listeners::default(),
         });
         let process = Arc::new(Self { gate, pep, tasks: Mutex::default() });
         process.keep_house(around);

@@ -8,6 +8,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::domain::mcp::listen::SUBSCRIPTION_META;
 use crate::domain::mcp::{AUDIT_META, ERROR_META, Era, MODERN, Request, RequestId};
 use crate::domain::refusal::{Fault, Refusal};
 
@@ -207,6 +208,12 @@ impl<'a> Reply<'a> {
         self.era.is_modern().then(|| self.of_type("input_required", result))
     }
 
+    /// `subscriptions/listen`, ended by the server.
+    #[must_use]
+    pub fn unsubscribed(&self) -> Vec<u8> {
+        self.result(json!({"_meta": {SUBSCRIPTION_META: self.id}}))
+    }
+
     fn tool(&self, tool: &ToolView<'_>) -> Value {
         let mut input = tool.input.clone();
         if !self.era.is_modern() {
@@ -264,7 +271,8 @@ impl<'a> Reply<'a> {
 }
 
 fn capabilities(offers: Offers, era: Era) -> Value {
-    let mut capabilities = json!({"tools": {}});
+    let tools = if era.is_modern() { json!({"listChanged": true}) } else { json!({}) };
+    let mut capabilities = json!({"tools": tools});
     let logging = offers.logging && !era.is_modern();
     for (name, offered) in [
         ("prompts", offers.prompts),
@@ -425,7 +433,7 @@ mod tests {
     fn discovery_lists_modern_revisions_only() {
         let result = sent(Era::Modern, |reply| reply.discover(&ABOUT, 300_000));
         assert_eq!(result["supportedVersions"], json!(["2026-07-28"]));
-        assert_eq!(result["capabilities"], json!({"tools": {}}));
+        assert_eq!(result["capabilities"], json!({"tools": {"listChanged": true}}));
         assert_eq!(result["_meta"][SERVER_META], json!({"name": "loopgate", "version": "1.2.3"}));
     }
 
@@ -433,7 +441,7 @@ mod tests {
     fn capabilities_follow_what_upstream_servers_offer() {
         let about = About { offers: Offers { prompts: true, logging: true, ..NOTHING }, ..ABOUT };
         let modern = sent(Era::Modern, |reply| reply.discover(&about, 1));
-        assert_eq!(modern["capabilities"], json!({"tools": {}, "prompts": {}}));
+        assert_eq!(modern["capabilities"], json!({"tools": {"listChanged": true}, "prompts": {}}));
         let legacy = sent(Era::V2025_11_25, |reply| reply.initialize(&about));
         assert_eq!(legacy["capabilities"], json!({"tools": {}, "prompts": {}, "logging": {}}));
     }
