@@ -7,6 +7,7 @@
 mod check;
 mod raw;
 mod units;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,7 +24,10 @@ pub use raw::RawBackend;
 pub use raw::RawClaims;
 pub use raw::RawConfig;
 pub use raw::RawIssuer;
+pub use raw::RawUpstream;
 pub use raw::schema;
+pub use upstream::Credential;
+pub use upstream::Upstream;
 
 use crate::domain::identity::AuthMethod;
 use crate::domain::limit::Rates;
@@ -71,6 +75,8 @@ pub struct Settings {
     pub reload_every: Duration,
     /// Where calls go.
     pub backends: Vec<Backend>,
+    /// Upstream MCP servers.
+    pub upstreams: Vec<Upstream>,
     /// The journal.
     pub audit: Audit,
     /// What remembers every write and every approval.

@@ -29,6 +29,7 @@ macro_rules! section {
 }
 
 mod backends;
+mod upstream;
 
 pub use self::backends::Balance;
 pub use self::backends::Http2;
@@ -38,6 +39,9 @@ pub(super) use self::backends::RawBreaker;
 pub(super) use self::backends::RawConcurrency;
 pub(super) use self::backends::RawHealth;
 mod rates;
+pub(super) use self::upstream::RawCredentialMode;
+pub use self::upstream::RawUpstream;
+pub(super) use self::upstream::RawUpstreamTool;
 
 section! {
     /// The settings file of the gateway.
@@ -60,6 +64,8 @@ section! {
         policy: RawPolicy = RawPolicy::default();
         /// Where calls go; at least one.
         backends: Vec<RawBackend> = Vec::new();
+        /// Upstream MCP servers whose tools, prompts and resources are passed on under policy.
+        upstreams: Vec<RawUpstream> = Vec::new();
         /// The journal.
         audit: RawAudit = RawAudit::default();
         /// What remembers every write and every approval.
