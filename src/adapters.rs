@@ -3,7 +3,9 @@
 pub mod door;
 pub mod admin;
 pub mod backend;
+pub mod fetch;
 pub mod keys;
+pub mod exchange;
 pub mod journal;
 pub mod ledger;
 pub mod facts;

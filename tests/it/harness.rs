@@ -280,7 +280,7 @@ impl Site {
         let helix = issuer(dir.path(), "helix");
         let own = app::keys::OwnKeys::open(&dir.path().join("keys")).unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();
-        let trust = Some(own.assertion.jwks());
+        let trust = Some(own.ring.jwks(app::now_s()));
         let sandbox = sandbox::start(sandbox::Settings { listen, store: sandbox::Store::Memory, trust }).await.unwrap();
         let backend = setup.backend.clone().unwrap_or_else(|| format!("http://{}", sandbox.addr()));
         fs::write(dir.path().join("gateway.yaml"), settings(&backend, setup)).unwrap();
