@@ -9,5 +9,6 @@ pub mod exchange;
 pub mod journal;
 pub mod ledger;
 pub mod facts;
+pub mod limits;
 pub mod store;
 pub mod reload;

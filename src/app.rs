@@ -12,6 +12,7 @@ mod clock;
 mod desk;
 mod housekeeping;
 mod ledger;
+mod limits;
 mod policy;
 mod vitals;
 
@@ -29,6 +30,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use self::backends::targets;
 pub use self::callers::issuers;
+use self::callers::secret;
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
 pub use self::ledger::examine_ledger;
@@ -141,6 +143,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let seen = watcher.first().await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = open_backends(&settings, &metrics);
+    let (counters, limiter) = limits::limiter(&settings, &ledger, &metrics)?;
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
@@ -156,6 +159,8 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         in_flight: pep::InFlight::default(),
         refused: pep::Refused::new(),
         quiet: pep::Quiet::default(),
+        limiter,
+        listeners: limits::listeners(&settings),
     });
     let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
@@ -168,6 +173,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         journal,
         ledger,
         backends: Arc::clone(&backends),
+        counters,
         ails: Arc::clone(&ails),
         metrics,
         clock,

@@ -34,6 +34,8 @@ pub use raw::RawConfig;
 pub use raw::RawIssuer;
 pub use raw::schema;
 
+use crate::domain::limit::Rates;
+
 /// One thing wrong with a settings file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
 #[error("{path}: {message}; {remedy}")]
@@ -112,6 +114,35 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes of a backend's answer.
     pub response_bytes: usize,
+    /// How many messages may be sent.
+    pub rates: Rates,
+    /// Where they are counted.
+    pub counted: Counted,
+    /// Streams that tell clients of changes.
+    pub subscriptions: Subscriptions,
+}
+
+/// Where messages are counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Counted {
+    /// In each gateway for itself.
+    Here,
+    /// In the database of the ledger.
+    Postgres,
+    /// In a Redis-compatible store.
+    Redis {
+        /// File with the connection URL.
+        url_file: PathBuf,
+    },
+}
+
+/// Streams that tell clients of changes, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscriptions {
+    /// Of one caller in one organisation.
+    pub caller: usize,
+    /// In all.
+    pub all: usize,
 }
 
 /// The policy bundle, and how a change of it goes live.

@@ -32,6 +32,8 @@ mod quiet;
 mod outbound;
 mod inflight;
 mod refused;
+mod limit;
+mod listen;
 
 use std::sync::Arc;
 
@@ -40,6 +42,8 @@ use tracing::Instrument;
 use tracing::info_span;
 
 pub use inflight::InFlight;
+pub use limit::Limiter;
+pub use listen::Listeners;
 pub use outbound::NoExchange;
 pub use outbound::Proof;
 pub use outbound::Propagation;
@@ -103,6 +107,10 @@ pub struct Pep {
     pub refused: Refused,
     /// How long lost writes have been quiet.
     pub quiet: Quiet,
+    /// How many messages there may be.
+    pub limiter: Limiter,
+    /// Streams that tell clients of changes.
+    pub listeners: Listeners,
 }
 
 /// Plain settings of the sentence.
@@ -142,8 +150,8 @@ impl Gate for Pep {
         if let Some(document) = self.document(&arrival.head) {
             return document;
         }
-        let _under_way = self.metrics.under_way();
         let mut asked = Asked::new(&arrival, progress, &*self.clock);
+        asked.under_way = Some(self.metrics.under_way());
         let span = info_span!("request", request.id = %asked.request_id);
         let outcome = self.carry(&arrival, &mut asked).instrument(span).await;
         self.close(&arrival, asked, outcome).await // audit → answer
@@ -154,14 +162,16 @@ impl Pep {
     /// One message, from its first byte to what is to be answered.
     async fn carry(&self, arrival: &Arrival, asked: &mut Asked) -> Result<Reply, No> {
         self.receive_head(arrival)?; // receive
-        let principal = self.authenticate(arrival, asked).await?; // authenticate
+        let known = self.authenticate(arrival, asked).await; // authenticate
+        let principal = known.map_err(|no| self.failed(arrival, no))?;
         match self.receive_body(arrival, asked)? {
             Message::Notification(notification) => Ok(self.notified(&principal, &notification)),
             Message::Request(request) => match request.ask {
-                Ask::Discover => Ok(Reply::Discovered),
-                Ask::Initialize(_) => Ok(Reply::Initialized),
-                Ask::Ping => Ok(Reply::Pong),
-                Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()),
+                Ask::Discover => self.greet(arrival, &principal, asked, Reply::Discovered).await,
+                Ask::Initialize(_) => self.greet(arrival, &principal, asked, Reply::Initialized).await,
+                Ask::Ping => self.greet(arrival, &principal, asked, Reply::Pong).await,
+                Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()).await,
+                Ask::Listen(filter) => self.listen(arrival, &principal, asked, &filter).await,
                 Ask::CallTool(call) => self.call(arrival, &principal, asked, call).await,
             },
         }
@@ -177,7 +187,7 @@ impl Pep {
     ) -> Result<Reply, No> {
         let _in_flight = self.in_flight.enter(principal, asked.id.as_ref(), &arrival.cancel);
         asked.steer(arrival, &mut call)?;
-        let standing = self.resolve_tenant(arrival, principal, asked)?; // resolve tenant
+        let standing = self.resolve_tenant(arrival, principal, asked).await?; // resolve tenant
         self.reopen(&standing, asked, &call).await?;
         let mut recalled = self.recall(&standing, asked, &call).await;
         let target = self.target(&standing, arrival, asked, &call, &recalled)?;

@@ -66,7 +66,7 @@ fn place(settings: &Settings) -> Result<Place, AppFault> {
     match &settings.ledger.place {
         LedgerPlace::Sqlite { path } => Ok(Place::Sqlite(path.clone())),
         LedgerPlace::Postgres { url_file, pool } => {
-            Ok(Place::Postgres { url: super::callers::secret(url_file)?, connections: *pool })
+            Ok(Place::Postgres { url: super::secret(url_file)?, connections: *pool })
         }
     }
 }

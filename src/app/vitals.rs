@@ -13,6 +13,7 @@ use crate::adapters::backend::Backends;
 use crate::adapters::journal::Health;
 use crate::adapters::journal::Journal;
 use crate::adapters::keys::Keys;
+use crate::adapters::limits::Counters;
 use crate::metrics::Metrics;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Ledger;
@@ -28,6 +29,7 @@ pub(super) struct Parts {
     pub(super) journal: Arc<Journal>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) backends: Arc<Backends>,
+    pub(super) counters: Arc<Counters>,
     pub(super) ails: Arc<Ails>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
@@ -93,6 +95,9 @@ impl Vitals for Parts {
         // Reads go on without it, so the gateway stays ready.
         if let Some(fault) = self.ails.load_full() {
             findings.push(format!("writes and approvals are refused: {fault}"));
+        }
+        if let Some(fault) = self.counters.ails() {
+            findings.push(format!("each replica counts calls for itself: {fault}"));
         }
         // Nor do backends that are away make it unready: whatever needs none goes on.
         findings.extend(self.backends.findings());

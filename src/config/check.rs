@@ -4,6 +4,7 @@ mod approvals;
 mod backends;
 mod callers;
 mod policy;
+mod rates;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -140,13 +141,14 @@ impl Check<'_> {
         if raw.tools_list.page == 0 {
             self.fault("tools_list.page", "a page of 0 tools never ends", "use a number from 1 up");
         }
+        let ledger = self.ledger(&raw.ledger);
         Settings {
             mcp: self.address("listen.mcp", &raw.listen.mcp),
             admin: self.address("listen.admin", &raw.listen.admin),
             public_url: Some(raw.public_url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty()),
             allowed_hosts: raw.allowed_hosts.clone(),
             allowed_origins: raw.allowed_origins.clone(),
-            limits: self.limits(&raw.limits),
+            limits: self.limits(&raw.limits, &ledger.place),
             issuers: raw.issuers.iter().enumerate().map(|(at, issuer)| self.issuer(at, issuer)).collect(),
             scopes: self.scopes(&raw.scopes),
             catalog: self.base.join(&raw.catalog),
@@ -154,7 +156,7 @@ impl Check<'_> {
             reload_every: self.duration("policy.reload_every", &raw.policy.reload_every),
             backends: raw.backends.iter().enumerate().map(|(at, backend)| self.backend(at, backend)).collect(),
             audit: self.audit(&raw.audit),
-            ledger: self.ledger(&raw.ledger),
+            ledger,
             approvals_link: self.link(&raw.approvals.link),
             approval_issuers: self.approval_issuers(&raw.approvals.issuers),
             operators: self.operators(&raw.operators),
@@ -167,7 +169,7 @@ impl Check<'_> {
         }
     }
 
-    fn limits(&mut self, raw: &raw::RawLimits) -> Limits {
+    fn limits(&mut self, raw: &raw::RawLimits, ledger: &LedgerPlace) -> Limits {
         Limits {
             body_bytes: self.bytes("limits.body", &raw.body),
             json_depth: raw.json_depth.min(120), // WHY: serde_json itself stops at 127
@@ -175,6 +177,9 @@ impl Check<'_> {
             request_arrival: self.duration("limits.request_arrival", &raw.request_arrival),
             connections: raw.connections,
             response_bytes: self.bytes("limits.response", &raw.response),
+            rates: self.rates(&raw.rates),
+            counted: self.counted(&raw.rates, ledger),
+            subscriptions: Self::subscriptions(&raw.subscriptions),
         }
     }
 

@@ -6,6 +6,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub(super) use self::rates::RawRate;
+pub(super) use self::rates::RawRates;
+pub(super) use self::rates::RawSubscriptions;
+pub(super) use self::rates::SharedCounters;
+
 /// Defines a section with its defaults beside its fields.
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $( $(#[$field_doc:meta])* $field:ident : $kind:ty = $default:expr; )* }) => {
@@ -41,6 +46,7 @@ pub(super) use callers::RawKeySource;
 pub(super) use callers::RawKeys;
 pub(super) use callers::RawPropagation;
 pub(super) use callers::RawScopes;
+mod rates;
 
 section! {
     /// The settings file of the gateway.
@@ -109,6 +115,10 @@ section! {
         connections: usize = 10_000;
         /// Size of a backend's answer; a larger one is refused with `response_too_large`.
         response: String = "4MiB".into();
+        /// How many messages may be sent, and where they are counted.
+        rates: RawRates = RawRates::default();
+        /// Streams that tell clients of changes.
+        subscriptions: RawSubscriptions = RawSubscriptions::default();
     }
 }
 

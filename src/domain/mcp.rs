@@ -18,6 +18,9 @@ pub mod input;
 pub mod trace;
 pub mod reply;
 pub mod cursor;
+pub mod listen;
+
+use self::listen::Filter;
 
 /// The modern revision served.
 pub const MODERN: &str = "2026-07-28";
@@ -159,6 +162,8 @@ pub enum Ask {
     },
     /// `tools/call`.
     CallTool(ToolCall),
+    /// `subscriptions/listen`, modern only.
+    Listen(Filter),
 }
 
 impl Ask {
@@ -171,6 +176,7 @@ impl Ask {
             Self::Ping => "ping",
             Self::ListTools { .. } => "tools/list",
             Self::CallTool(_) => "tools/call",
+            Self::Listen(_) => "subscriptions/listen",
         }
     }
 }

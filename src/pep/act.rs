@@ -302,6 +302,7 @@ impl Pep {
             let withheld = Refusal::of(Code::ResponseWithheld).with_reasons(ruling.reasons().to_vec());
             return Err(withheld.detail(ruling.detail()).into());
         }
+        self.charge_after(standing, ruling.obligations(), permit.obligations())?;
         let obligations = permit.obligations().iter().chain(ruling.obligations());
         Ok(obligations
             .filter_map(|one| match one {

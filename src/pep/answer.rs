@@ -35,7 +35,7 @@ use crate::domain::refusal::Refusal;
 use crate::metrics::Stage;
 
 /// JSON-RPC code of a refusal where no tool result can carry it; outside the ranges that JSON-RPC and MCP reserve.
-const REFUSED: i64 = 40_300;
+pub(super) const REFUSED: i64 = 40_300;
 /// JSON-RPC code of a call that its caller gave up.
 const CANCELLED: i64 = 40_499;
 
@@ -73,6 +73,16 @@ impl Pep {
             // WHY: a stranger costs nothing to be one; each of their requests with a record of its own
             // would fill the disk and make everybody wait for it.
             let Some(before) = self.refused.record_now(asked.now_ms) else {
+                self.metrics.records_aggregated.inc();
+                return outcome;
+            };
+            stood_for = before;
+        } else if let Err(No::Refusal(refusal)) = &outcome
+            && matches!(refusal.code, Code::RateLimited | Code::Overloaded)
+        {
+            // WHY: who is refused for sending too much must not fill the journal with it either.
+            let tenant = asked.audit_meta.get("tenant").and_then(Value::as_str).unwrap_or_default();
+            let Some(before) = self.limiter.flooded.record_now(tenant, asked.now_ms) else {
                 self.metrics.records_aggregated.inc();
                 return outcome;
             };
@@ -142,8 +152,7 @@ impl Pep {
         let code = match outcome {
             Ok(_) => "ok",
             Err(No::Challenge(challenge)) => challenge.code.as_str(),
-            Err(No::Fault(fault)) if fault.data.as_ref().is_some_and(names_unknown_tool) => Code::UnknownTool.as_str(),
-            Err(No::Fault(_)) => "protocol_error",
+            Err(No::Fault(fault)) => fault.data.as_ref().and_then(named).map_or("protocol_error", Code::as_str),
             Err(No::Refusal(refusal)) => refusal.code.as_str(),
             Err(No::Cancelled) => "cancelled",
         };
@@ -157,8 +166,14 @@ impl Pep {
     }
 }
 
-fn names_unknown_tool(data: &Value) -> bool {
-    data.get("code").and_then(Value::as_str) == Some(Code::UnknownTool.as_str())
+/// The code of the table that a fault carries, if any.
+fn named(data: &Value) -> Option<Code> {
+    data.get("code").and_then(Value::as_str).and_then(Code::named)
+}
+
+/// How long the client is to wait, in seconds, where the answer says so.
+fn retry_after(data: Option<&Value>) -> Option<String> {
+    data.and_then(Value::as_u64).map(|seconds| seconds.to_string())
 }
 
 fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
@@ -176,6 +191,7 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
             let views: Vec<_> = tools.iter().map(|tool| super::own::view(tool)).collect();
             to.tools(&views, next.as_deref(), settings.list_ttl_ms)
         }
+        Reply::Unsubscribed => to.unsubscribed(),
         Reply::Called(answer) => {
             let mut meta = answer.meta;
             meta.insert(mcp::AUDIT_META.to_owned(), Value::Object(asked.audit_meta.clone()));
@@ -187,7 +203,13 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
 
 fn faulted(asked: &Asked, fault: &Fault) -> Answer {
     let answer = Answer::fault(asked.id.as_ref(), fault);
-    if fault.status == 503 { answer.with("retry-after", "5") } else { answer }
+    let said = retry_after(
+        fault.data.as_ref().and_then(|data| data.get("retryAfter").or_else(|| data.pointer("/data/retryAfter"))),
+    );
+    match said.or_else(|| (fault.status == 503).then(|| "5".to_owned())) {
+        Some(seconds) => answer.with("retry-after", seconds),
+        None => answer,
+    }
 }
 
 /// A call that waits for people, put to the user of a client that can ask them.
@@ -207,7 +229,11 @@ fn asks(asked: &Asked, refusal: &Refusal) -> Option<Answer> {
 fn refused(asked: &Asked, refusal: &Refusal) -> Answer {
     if let Some(request @ Request { ask: Ask::CallTool(_), .. }) = &asked.request {
         let to = mcp::reply::Reply::to(request, VERSION);
-        return Answer::json(200, to.refusal(refusal, asked.audit_meta.clone()));
+        let answer = Answer::json(200, to.refusal(refusal, asked.audit_meta.clone()));
+        return match retry_after(refusal.data.get("retryAfter")) {
+            Some(seconds) => answer.with("retry-after", seconds),
+            None => answer,
+        };
     }
     let fault = Fault::new(200, REFUSED, refusal.words()).with(json!({
         "code": refusal.code.as_str(),

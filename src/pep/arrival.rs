@@ -176,6 +176,18 @@ impl Progress {
         Self { state: Arc::default(), sink: None }
     }
 
+    /// Whether the client can hear anything before its answer.
+    #[must_use]
+    pub const fn is_heard(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// Tells the client one whole JSON-RPC notification that it has asked for. Says whether it is on its
+    /// way: a client that does not read loses it.
+    pub fn tell(&self, message: Vec<u8>) -> bool {
+        self.sink.as_ref().is_some_and(|sink| sink.try_send(message).is_ok())
+    }
+
     /// The client asked for progress under this token; before that, nothing is sent.
     pub fn enable(&self, token: RequestId) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).token = Some(token);

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::approve::Question;
 use super::arrival::Arrival;
 use super::arrival::Progress;
+use super::limit::Place;
 use super::once::Underway;
 use super::ports::Clock;
 use crate::domain::approval::Ticket;
@@ -34,6 +35,7 @@ use crate::domain::pdp::EarlierCall;
 use crate::domain::refusal::Refusal;
 use crate::metrics::Metrics;
 use crate::metrics::Stage;
+use crate::metrics::UnderWay;
 
 /// Steps that a client who asked for progress is told of.
 pub(super) const PROGRESS_STEPS: u32 = 3;
@@ -58,6 +60,8 @@ pub(super) enum Reply {
     },
     /// `tools/call` that went through.
     Called(CallAnswer),
+    /// `subscriptions/listen` that has ended.
+    Unsubscribed,
 }
 
 /// How far a call has come; decides what an unrecorded outcome means.
@@ -109,6 +113,10 @@ pub(super) struct Asked {
     pub(super) audit_meta: Map<String, Value>,
     /// Tells a client that asked where its call is.
     pub(super) progress: Progress,
+    /// Its place among what its organisation may have under way, once it has one.
+    pub(super) place: Option<Place>,
+    /// Counted among the requests under way.
+    pub(super) under_way: Option<UnderWay>,
     span: [u8; 8],
 }
 
@@ -160,6 +168,8 @@ impl Asked {
             best_effort: false,
             audit_meta,
             progress,
+            place: None,
+            under_way: None,
             span,
         }
     }

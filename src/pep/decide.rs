@@ -64,7 +64,7 @@ impl Pep {
     }
 
     /// `tools/list`: what the caller may see, by one evaluation of the policy that judges calls.
-    pub(super) fn list(
+    pub(super) async fn list(
         &self,
         arrival: &Arrival,
         principal: &Arc<Principal>,
@@ -73,7 +73,7 @@ impl Pep {
     ) -> Result<Reply, No> {
         let meta = asked.request.as_ref().map(|request| request.meta.clone()).unwrap_or_default();
         asked.controls = mcp::controls::controls(&meta, &arrival.head, &mut Map::new())?;
-        let standing = self.resolve_tenant(arrival, principal, asked)?;
+        let standing = self.resolve_tenant(arrival, principal, asked).await?;
         let visible = self.visible(&standing, asked, standing.rules.facts.clone())?;
         let tools: Vec<Arc<Tool>> =
             standing.rules.catalog.tools().filter(|tool| visible.contains(&tool.name)).cloned().collect();
@@ -93,6 +93,7 @@ impl Pep {
         if let Some(no) = self.no_answer(&ruling) {
             return Err(no);
         }
+        self.charge_after(standing, ruling.obligations(), &[])?;
         Ok(ruling.visible().to_vec())
     }
 

@@ -35,6 +35,10 @@ use crate::domain::identity::Tenant;
 use crate::domain::identity::approval_token::SignedApproval;
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::identity::shown::Shown;
+use crate::domain::limit::Grant;
+use crate::domain::limit::Key;
+use crate::domain::limit::Rate;
+use crate::domain::limit::Verdict;
 use crate::domain::pdp::EarlierCall;
 use crate::domain::pdp::ruling::Permit;
 use crate::domain::pdp::ruling::Permitted;
@@ -248,6 +252,31 @@ pub trait Backend: Send + Sync {
     /// Needs a permit, so that nothing reaches a backend undecided.
     async fn send(&self, permit: &Permit<Action>, request: Outbound) -> Result<BackendAnswer, SendFault>;
 }
+
+/// Counts calls against rates. Always answers: counters that cannot be reached must not stop the calls.
+#[async_trait]
+pub trait Limits: Send + Sync + std::fmt::Debug {
+    /// Takes one call of a key, over all replicas where they count together.
+    async fn take(&self, key: &Key, rate: &Rate) -> Verdict;
+
+    /// The same for this process alone, without waiting for anybody.
+    fn take_here(&self, key: &Key, rate: &Rate) -> Verdict;
+
+    /// Takes one that was made already.
+    fn spend(&self, key: &Key, rate: &Rate);
+}
+
+/// Buckets that replicas share. Drawing is one step by the store's own clock.
+#[async_trait]
+pub trait Buckets: Send + Sync {
+    /// Takes up to `want` calls of a key.
+    async fn draw(&self, key: &Key, rate: &Rate, want: u64) -> Result<Grant, BucketsFault>;
+}
+
+/// The shared buckets did not answer; whether the calls were taken is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BucketsFault(pub String);
 
 /// The audit journal.
 #[async_trait]

@@ -67,7 +67,7 @@ impl Pep {
             && self.identified(head, certificate, self.clock.now_ms()).await.is_ok()
     }
 
-    async fn identified(
+    pub(super) async fn identified(
         &self,
         head: &Head,
         certificate: Option<&ClientCertificate>,
@@ -130,8 +130,8 @@ impl Pep {
         Reply::Accepted
     }
 
-    /// Principal to tenant; from here on one snapshot of the rules decides.
-    pub(super) fn resolve_tenant(
+    /// Principal to tenant, within the rates of both; from here on one snapshot of the rules decides.
+    pub(super) async fn resolve_tenant(
         &self,
         arrival: &Arrival,
         principal: &Arc<Principal>,
@@ -146,6 +146,7 @@ impl Pep {
         asked.record.caller(principal, Some(&tenant));
         asked.tell("tenant", tenant.as_str());
         asked.took(&self.metrics, Stage::ResolveTenant, started);
+        self.admit(tenant.as_str(), principal, asked).await?;
         let rules = self.rules_for(&tenant, principal)?;
         Ok(Standing { principal: Arc::clone(principal), tenant, rules })
     }

@@ -156,6 +156,8 @@ impl Bench {
             in_flight: pep::InFlight::default(),
             refused: pep::Refused::new(),
             quiet: pep::Quiet::default(),
+            limiter: pep::Limiter::none(),
+            listeners: pep::Listeners::default(),
         };
         Self { site, gate, journal }
     }

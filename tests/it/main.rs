@@ -31,4 +31,6 @@ mod rollout;
 mod takeover;
 mod beside;
 mod stream;
+mod limits;
+mod listen;
 mod wire;

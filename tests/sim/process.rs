@@ -123,6 +123,8 @@ impl Process {
             in_flight: pep::InFlight::default(),
             refused: pep::Refused::new(),
             quiet: pep::Quiet::default(),
+            limiter: pep::Limiter::none(),
+            listeners: pep::Listeners::default(),
         });
         let process = Arc::new(Self { gate, pep, tasks: Mutex::default() });
         process.keep_house(around);

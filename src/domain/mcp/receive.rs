@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::canonical::{Flaw, Limits, parse};
 use crate::domain::mcp::headers;
 use crate::domain::mcp::input;
+use crate::domain::mcp::listen;
 use crate::domain::mcp::{Ask, Era, Head, MODERN, Message, Notification, Request, RequestId, ToolCall};
 use crate::domain::refusal::Fault;
 
@@ -249,6 +250,7 @@ fn modern(head: &Head, mut parts: Parts) -> Result<Message, Fault> {
             input::read(&mut parts.params, &mut call)?;
             Ask::CallTool(call)
         }
+        "subscriptions/listen" => Ask::Listen(listen::filter(&parts.params)?),
         method => return Err(unknown_method(404, method)),
     };
     Ok(Message::Request(Request { era: Era::Modern, id, ask, meta: meta(&mut parts.params)? }))

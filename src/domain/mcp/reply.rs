@@ -8,6 +8,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::domain::mcp::listen::SUBSCRIPTION_META;
 use crate::domain::mcp::{AUDIT_META, ERROR_META, Era, MODERN, Request, RequestId};
 use crate::domain::refusal::{Fault, Refusal};
 
@@ -110,7 +111,7 @@ impl<'a> Reply<'a> {
     pub fn discover(&self, about: &About<'_>, ttl_ms: u64) -> Vec<u8> {
         let result = json!({
             "supportedVersions": [MODERN],
-            "capabilities": {"tools": {}},
+            "capabilities": {"tools": {"listChanged": true}},
             "instructions": about.instructions,
         });
         self.cacheable(result, ttl_ms)
@@ -186,6 +187,12 @@ impl<'a> Reply<'a> {
             put(&mut result, "inputRequests", Value::Object(requests));
         }
         self.era.is_modern().then(|| self.of_type("input_required", result))
+    }
+
+    /// `subscriptions/listen`, ended by the server.
+    #[must_use]
+    pub fn unsubscribed(&self) -> Vec<u8> {
+        self.result(json!({"_meta": {SUBSCRIPTION_META: self.id}}))
     }
 
     fn tool(&self, tool: &ToolView<'_>) -> Value {
@@ -379,7 +386,7 @@ mod tests {
     fn discovery_lists_modern_revisions_only() {
         let result = sent(Era::Modern, |reply| reply.discover(&ABOUT, 300_000));
         assert_eq!(result["supportedVersions"], json!(["2026-07-28"]));
-        assert_eq!(result["capabilities"], json!({"tools": {}}));
+        assert_eq!(result["capabilities"], json!({"tools": {"listChanged": true}}));
         assert_eq!(result["_meta"][SERVER_META], json!({"name": "loopgate", "version": "1.2.3"}));
     }
 
