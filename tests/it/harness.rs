@@ -49,6 +49,10 @@ pub(crate) struct Setup {
     pub(crate) audit: &'static str,
     /// Where the backend is, if not where the sandbox is.
     pub(crate) backend: Option<String>,
+    /// Further issuers, each an item of the settings' list.
+    pub(crate) issuers: String,
+    /// Further members of the backend, each on a line of its own.
+    pub(crate) of_backend: String,
 }
 
 /// A gateway before a LoopIQ.
@@ -320,11 +324,13 @@ issuers:
     algorithms: [EdDSA]
     tenants: [org_gcn]
     keys: {{file: issuers/services/{jwks}}}
+{}
 catalog: catalog.yaml
 policy: {{dir: policies, store: store, reload_every: 50ms{}}}
 backends:
   - name: loopiq
     url: {backend}
+{}
 audit: {{dir: audit, writer: it, deployment: loopgate-it{}}}
 ledger: {{path: ledger.db}}
 approvals:
@@ -333,7 +339,7 @@ approvals:
 keys: {{dir: keys}}
 log: {{filter: warn}}
 {}",
-        setup.policy, setup.audit, setup.settings
+        setup.issuers, setup.policy, setup.of_backend, setup.audit, setup.settings
     )
 }
 
