@@ -10,6 +10,7 @@ mod backends;
 mod callers;
 mod clock;
 mod desk;
+mod doors;
 mod housekeeping;
 mod ledger;
 mod limits;
@@ -49,7 +50,6 @@ use crate::config::Settings;
 use crate::domain::audit::record::Record;
 use crate::domain::audit::record::Stage;
 use crate::domain::canonical;
-use crate::domain::mcp::receive::DoorRules;
 use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
@@ -71,6 +71,22 @@ pub enum AppFault {
         /// The address.
         addr: SocketAddr,
         /// What the system said.
+        cause: String,
+    },
+    /// The Unix socket.
+    #[error("`listen.mcp_socket` cannot listen on {path}: {cause}")]
+    Socket {
+        /// The path.
+        path: PathBuf,
+        /// What is in the way, and what to do.
+        cause: String,
+    },
+    /// TLS of a listener, by its name in the settings.
+    #[error("`{name}`: {cause}")]
+    Tls {
+        /// `listen.tls` or `listen.admin_tls`.
+        name: &'static str,
+        /// The file, what is wrong with it, and what to do.
         cause: String,
     },
     /// Issuers.
@@ -110,6 +126,7 @@ pub struct Running {
     pub mcp: SocketAddr,
     /// Where operators connect.
     pub admin: SocketAddr,
+    urls: doors::Urls,
     parts: Arc<Parts>,
     desk: Arc<Desk>,
     stop: watch::Sender<bool>,
@@ -128,7 +145,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let own = OwnKeys::open(&settings.keys_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new());
-    let (door, operators) = doors(&settings).await?;
+    let doors::Doors { door, operators, secured, urls } = doors::open(&settings, &clock, &metrics).await?;
     let mcp = door.addr();
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
@@ -175,52 +192,45 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         backends: Arc::clone(&backends),
         counters,
         ails: Arc::clone(&ails),
+        secured: secured.clone(),
         metrics,
         clock,
         stopping: stopped.clone(),
     });
     let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
-    let names = operators_rules(&settings);
+    let names = doors::operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
     let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
     let rotation = keys::Rotation::new(&settings, signers, Arc::clone(&gate.clock), Arc::clone(&gate.journal));
     let (of_backends, of_rotation) = (stopped.clone(), stopped.clone());
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
-    let others = vec![
+    let mut others = doors::watched(secured, settings.reload_every, &stopped);
+    others.extend([
         task(async move { keys.run(of_keys).await }),
         task(rotation.run(of_rotation)),
         task(async move { backends.run(of_backends).await }),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
         task(operators.serve(vitals, api, names)),
-    ];
+    ]);
     let judge = task(judge.run(told, of_judge));
     let door = task(door.run(gate, stopped));
     info!("serving MCP on {mcp}, operators on {admin}");
-    Ok(Running { mcp, admin, parts, desk, stop, door, judge, others })
-}
-
-/// Both doors, bound and silent.
-async fn doors(settings: &Settings) -> Result<(door::Door, admin::Bound), AppFault> {
-    let door = door::Door::open(listen(settings)).await.map_err(|fault| {
-        let door::DoorError::Bind { addr, source } = fault;
-        AppFault::Listen { name: "listen.mcp", addr, cause: source.to_string() }
-    })?;
-    let refused = |cause: std::io::Error| AppFault::Listen {
-        name: "listen.admin",
-        addr: settings.admin,
-        cause: cause.to_string(),
-    };
-    let operators = admin::bind(settings.admin).await.map_err(refused)?;
-    Ok((door, operators))
+    Ok(Running { mcp, admin, urls, parts, desk, stop, door, judge, others })
 }
 
 impl Running {
     /// The URL that MCP clients dial on this machine.
     #[must_use]
     pub fn mcp_url(&self) -> String {
-        format!("http://{}/mcp", self.mcp)
+        self.urls.mcp.clone()
+    }
+
+    /// The URL of the operators' door on this machine.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        self.urls.admin.clone()
     }
 
     /// Why nothing is decided: the faults of rules that were refused, when there are none in force.
@@ -330,45 +340,17 @@ fn open_backends(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Backends> {
 /// The URL that tokens must be made for: the public one, or the listener's own.
 #[must_use]
 pub fn resource(settings: &Settings, mcp: SocketAddr) -> String {
-    settings.public_url.clone().unwrap_or_else(|| format!("http://{mcp}/mcp"))
+    settings.public_url.clone().unwrap_or_else(|| doors::Urls::of(settings, mcp, settings.admin).mcp)
 }
 
 /// What would keep issuers, backends and ledger of these settings from being used; reaches for nothing.
 #[must_use]
 pub fn parties(settings: &Settings) -> Vec<String> {
-    let mut faults = callers::faults(settings);
+    let mut faults: Vec<String> = doors::check(settings).into_iter().map(|fault| fault.to_string()).collect();
+    faults.extend(callers::faults(settings));
     faults.extend(backends::faults(settings));
     faults.extend(ledger::check(settings).err().map(|fault| fault.to_string()));
     faults
-}
-
-fn door_rules(settings: &Settings) -> DoorRules {
-    let mut allowed_hosts = settings.allowed_hosts.clone();
-    let public = settings.public_url.as_deref().and_then(|url| url.parse::<http::Uri>().ok());
-    allowed_hosts.extend(public.as_ref().and_then(http::Uri::host).map(str::to_ascii_lowercase));
-    DoorRules {
-        allowed_hosts,
-        allowed_origins: settings.allowed_origins.clone(),
-        loopback: settings.mcp.ip().is_loopback(),
-    }
-}
-
-/// WHY any name off loopback: probes and scrapers come by whatever address their platform gives them.
-fn operators_rules(settings: &Settings) -> DoorRules {
-    let loopback = settings.admin.ip().is_loopback();
-    let allowed_hosts = if loopback { settings.allowed_hosts.clone() } else { Vec::new() };
-    DoorRules { allowed_hosts, allowed_origins: Vec::new(), loopback }
-}
-
-fn listen(settings: &Settings) -> door::Listen {
-    let limits = door::DoorLimits {
-        body_bytes_max: settings.limits.body_bytes,
-        read_within: settings.limits.request_arrival,
-        connections_max: settings.limits.connections,
-        drain_within: settings.drain,
-        ..door::DoorLimits::default()
-    };
-    door::Listen { addr: settings.mcp, rules: door_rules(settings), limits }
 }
 
 fn answer_limits(settings: &Settings) -> canonical::Limits {
@@ -382,14 +364,15 @@ fn answer_limits(settings: &Settings) -> canonical::Limits {
 
 /// Where approvers open an approval: as the settings say, else at the operators' door.
 fn approvals_link(settings: &Settings, admin: SocketAddr) -> String {
-    settings.approvals_link.clone().unwrap_or_else(|| format!("http://{admin}/api/v1/approvals"))
+    let here = || format!("{}/api/v1/approvals", doors::Urls::of(settings, settings.mcp, admin).admin);
+    settings.approvals_link.clone().unwrap_or_else(here)
 }
 
 fn sentence_settings(settings: &Settings, resource: &str, admin: SocketAddr) -> pep::Settings {
     let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
     let ledger = &settings.ledger;
     pep::Settings {
-        door: door_rules(settings),
+        door: doors::door_rules(settings),
         json: canonical::Limits {
             bytes_max: settings.limits.body_bytes,
             depth_max: settings.limits.json_depth,

@@ -53,8 +53,14 @@ pub struct ConfigFault {
 pub struct Settings {
     /// Where MCP clients connect.
     pub mcp: SocketAddr,
+    /// TLS there.
+    pub mcp_tls: Option<Tls>,
+    /// A Unix socket for MCP clients besides.
+    pub mcp_socket: Option<PathBuf>,
     /// Where operators connect.
     pub admin: SocketAddr,
+    /// TLS there.
+    pub admin_tls: Option<Tls>,
     /// The URL that clients dial, the `resource` of RFC 9728. None: the MCP listener's own address.
     pub public_url: Option<String>,
     /// Hosts that a request may name besides the listener's own.
@@ -97,6 +103,26 @@ pub struct Settings {
     pub drain: Duration,
     /// How to log.
     pub log: Log,
+}
+
+/// TLS of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// File with the certificate and its chain.
+    pub certificate: PathBuf,
+    /// File with its private key.
+    pub key: PathBuf,
+    /// Whose client certificates are taken; none when nobody is asked for one.
+    pub clients: Option<TlsClients>,
+}
+
+/// Clients that show a certificate of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsClients {
+    /// File with the certificates of their authorities.
+    pub ca: PathBuf,
+    /// Whether a client without one is sent away.
+    pub required: bool,
 }
 
 /// Bounds on what strangers may send.

@@ -35,6 +35,7 @@ mod refused;
 mod limit;
 mod listen;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -56,6 +57,7 @@ use self::arrival::Answer;
 use self::arrival::Arrival;
 use self::arrival::Gate;
 use self::arrival::Progress;
+use self::arrival::Turned;
 use self::asked::Asked;
 use self::asked::Reply;
 use self::ports::Approvals;
@@ -146,8 +148,15 @@ impl Gate for Pep {
         self.knows(head, certificate).await
     }
 
+    async fn turned_away(&self, cause: Turned, peer: Option<SocketAddr>) {
+        self.note_turned(cause, peer).await;
+    }
+
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer {
         if let Some(document) = self.document(&arrival.head) {
+            if document.status >= 400 {
+                self.note_turned(Turned::Path, arrival.peer).await;
+            }
             return document;
         }
         let mut asked = Asked::new(&arrival, progress, &*self.clock);

@@ -171,7 +171,7 @@ impl Demo {
     fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "mcp": self.gateway.mcp_url(),
-            "admin": format!("http://{}", self.gateway.admin),
+            "admin": self.gateway.admin_url(),
             "backend": format!("http://{}", self.backend.addr()),
             "dir": self.dir,
             "pid": std::process::id(),

@@ -3,6 +3,7 @@
 mod approvals;
 mod backends;
 mod callers;
+mod listen;
 mod policy;
 mod rates;
 
@@ -144,7 +145,10 @@ impl Check<'_> {
         let ledger = self.ledger(&raw.ledger);
         Settings {
             mcp: self.address("listen.mcp", &raw.listen.mcp),
+            mcp_tls: self.tls("listen.tls", &raw.listen.tls),
+            mcp_socket: Some(&raw.listen.mcp_socket).filter(|path| !path.is_empty()).map(|path| self.base.join(path)),
             admin: self.address("listen.admin", &raw.listen.admin),
+            admin_tls: self.tls("listen.admin_tls", &raw.listen.admin_tls),
             public_url: Some(raw.public_url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty()),
             allowed_hosts: raw.allowed_hosts.clone(),
             allowed_origins: raw.allowed_origins.clone(),

@@ -95,8 +95,36 @@ section! {
     RawListen {
         /// Where MCP clients connect, as `address:port`.
         mcp: String = "127.0.0.1:8080".into();
+        /// TLS, with HTTP/2, where MCP clients connect. Without it a proxy in front must have TLS, unless all are on this machine.
+        tls: RawTls = RawTls::default();
+        /// A Unix socket for MCP clients besides, for owner and group of the gateway. Empty: none.
+        mcp_socket: String = String::new();
         /// Where operators connect: health, metrics, API. Keep it off the public network.
         admin: String = "127.0.0.1:8081".into();
+        /// TLS where operators connect.
+        admin_tls: RawTls = RawTls::default();
+    }
+}
+
+section! {
+    /// TLS of a listener. Its files are read again when they change.
+    RawTls {
+        /// File with the certificate and its chain (PEM). Empty: no TLS.
+        certificate: String = String::new();
+        /// File with its private key (PEM).
+        key: String = String::new();
+        /// Clients that show a certificate of their own.
+        clients: RawTlsClients = RawTlsClients::default();
+    }
+}
+
+section! {
+    /// Clients that show a certificate of their own.
+    RawTlsClients {
+        /// File with the certificates of their authorities (PEM). Empty: nobody is asked for one.
+        ca: String = String::new();
+        /// Whether a client without one is sent away.
+        required: bool = false;
     }
 }
 

@@ -31,6 +31,82 @@ pub trait Gate: Send + Sync {
 
     /// Answers one arrival. Runs to its end even when the client has gone.
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer;
+
+    /// The door sent somebody away before there was an arrival: counts it, and records it unless too
+    /// many come at once. `peer` is none on a Unix socket.
+    async fn turned_away(&self, cause: Turned, peer: Option<SocketAddr>);
+}
+
+/// Why HTTP alone was reason enough to refuse; the `cause` label of `loopgate_door_refused_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turned {
+    /// Bytes that are no request, or that two readers could read in two ways: 400.
+    Malformed,
+    /// Request line and headers are too long or too many: 431.
+    HeadTooLong,
+    /// The request, or a handshake, did not come in time: 408.
+    TooSlow,
+    /// `Expect` asks for what is not done here: 417.
+    Expectation,
+    /// A page that may not call: 403, or 405.
+    Page,
+    /// The TLS handshake failed, such as for a client certificate that is not trusted.
+    Tls,
+    /// An HTTP/2 connection broke its rules, or reset what it asked for too often.
+    Http2,
+    /// There was no room for one more request: 503.
+    Busy,
+    /// Nothing is at this path, or not for this method: 404, 405.
+    Path,
+    /// A foreign `Host` or `Origin`: 403.
+    Host,
+    /// A method other than POST: 405.
+    Method,
+    /// The body is too long: 413.
+    BodyTooLarge,
+    /// The body did not come in time: 408.
+    BodyTooSlow,
+    /// The body broke off: 400.
+    BodyBroken,
+}
+
+impl Turned {
+    /// The label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::HeadTooLong => "head_too_long",
+            Self::TooSlow => "too_slow",
+            Self::Expectation => "expectation",
+            Self::Page => "page",
+            Self::Tls => "tls",
+            Self::Http2 => "http2",
+            Self::Busy => "busy",
+            Self::Path => "path",
+            Self::Host => "host",
+            Self::Method => "method",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyBroken => "body_broken",
+        }
+    }
+
+    /// The cause of a fault that HTTP alone was reason for.
+    #[must_use]
+    pub const fn of(fault: &Fault) -> Self {
+        match fault.status {
+            403 => Self::Host,
+            404 => Self::Path,
+            405 => Self::Method,
+            408 => Self::TooSlow,
+            413 => Self::BodyTooLarge,
+            417 => Self::Expectation,
+            431 => Self::HeadTooLong,
+            503 => Self::Busy,
+            _ => Self::Malformed,
+        }
+    }
 }
 
 /// One HTTP request, read as far as it came.
@@ -62,6 +138,17 @@ pub enum BodyFault {
 }
 
 impl BodyFault {
+    /// What is counted; a stranger's unread body was no fault of the body.
+    #[must_use]
+    pub const fn turned(self) -> Option<Turned> {
+        match self {
+            Self::TooLarge(_) => Some(Turned::BodyTooLarge),
+            Self::Timeout => Some(Turned::BodyTooSlow),
+            Self::Broken => Some(Turned::BodyBroken),
+            Self::Unread => None,
+        }
+    }
+
     /// The answer to it: 413, 408 or 400.
     #[must_use]
     pub fn fault(self) -> Fault {
@@ -176,16 +263,18 @@ impl Progress {
         Self { state: Arc::default(), sink: None }
     }
 
-    /// Whether the client can hear anything before its answer.
+    /// Whether a message can reach the client before the answer does.
     #[must_use]
-    pub const fn is_heard(&self) -> bool {
+    pub fn is_heard(&self) -> bool {
         self.sink.is_some()
     }
 
-    /// Tells the client one whole JSON-RPC notification that it has asked for. Says whether it is on its
-    /// way: a client that does not read loses it.
-    pub fn tell(&self, message: Vec<u8>) -> bool {
-        self.sink.as_ref().is_some_and(|sink| sink.try_send(message).is_ok())
+    /// Any other notification, if somebody listens.
+    pub fn say(&self, message: Vec<u8>) {
+        if let Some(sink) = &self.sink {
+            // As with progress: what a slow client does not take in time is lost.
+            let _lost = sink.try_send(message);
+        }
     }
 
     /// The client asked for progress under this token; before that, nothing is sent.

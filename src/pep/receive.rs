@@ -11,6 +11,7 @@ use serde_json::json;
 use super::Pep;
 use super::arrival::Answer;
 use super::arrival::Arrival;
+use super::arrival::Turned;
 use super::asked::Asked;
 use super::asked::Reply;
 use super::decide::Standing;
@@ -58,7 +59,9 @@ impl Pep {
 
     /// Origin, host and method.
     pub(super) fn receive_head(&self, arrival: &Arrival) -> Result<(), No> {
-        Ok(mcp::receive::receive_head(&arrival.head, &self.settings.door)?)
+        Ok(mcp::receive::receive_head(&arrival.head, &self.settings.door).inspect_err(|fault| {
+            self.metrics.door_refused.with_label_values(&[Turned::of(fault).as_str()]).inc();
+        })?)
     }
 
     /// Whether `receive_head` and `authenticate` let this head pass. Notes and counts nothing: they will.
@@ -109,7 +112,11 @@ impl Pep {
         let started = Instant::now();
         let read = match &arrival.body {
             Ok(body) => mcp::receive::receive(&arrival.head, body, &self.settings.json),
-            Err(fault) => Err((fault.fault(), None)),
+            Err(fault) => {
+                let causes = fault.turned().into_iter();
+                causes.for_each(|cause| self.metrics.door_refused.with_label_values(&[cause.as_str()]).inc());
+                Err((fault.fault(), None))
+            }
         };
         asked.took(&self.metrics, Stage::Receive, started);
         let message = read.map_err(|(fault, id)| {
