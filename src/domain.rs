@@ -4,6 +4,7 @@
 
 pub mod refusal;
 pub mod canonical;
+pub mod limit;
 pub mod mcp;
 pub mod identity;
 pub mod upstream;

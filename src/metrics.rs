@@ -83,7 +83,7 @@ pub struct Metrics {
     pub certificate_expires: IntGaugeVec,
     /// 1 while a listener's changed certificate files are refused and the last good ones stay.
     pub certificate_stale: IntGaugeVec,
-    /// Refusals of callers nobody knows, counted instead of recorded one by one.
+    /// Refusals of callers nobody knows, and of too many messages, counted instead of recorded one by one.
     pub records_aggregated: IntCounter,
     /// Writes whose lost outcome the gateway found out.
     pub reconciled: IntCounter,
@@ -111,6 +111,10 @@ pub struct Metrics {
     pub shadow: IntCounterVec,
     /// Requests to backends, by backend and result.
     pub backend_requests: IntCounterVec,
+    /// Readings of what upstream MCP servers offer, by server and result.
+    pub upstream_reads: IntCounterVec,
+    /// 1 while what an upstream MCP server offers can be read.
+    pub upstream_up: IntGaugeVec,
     /// Exchanges that a backend takes at once, as its limit stands, by backend.
     pub backend_limit: IntGaugeVec,
     /// Exchanges with a backend that are under way, by backend.
@@ -133,6 +137,14 @@ pub struct Metrics {
     pub ledger_operations: IntCounterVec,
     /// Time for an operation of the ledger, with its commit.
     pub ledger_seconds: HistogramVec,
+    /// Refusals for too many messages, by what was used up.
+    pub limited: IntCounterVec,
+    /// 1 while replicas that should count together count each for itself.
+    pub limits_alone: IntGauge,
+    /// Streams that tell clients of changes.
+    pub subscriptions: IntGauge,
+    /// Times that a client was told of a change, by what changed.
+    pub changes_told: IntCounterVec,
     /// Calls whose client hung up, or gave up, after the request had been sent on.
     pub carried_to_end: IntCounter,
 }
@@ -190,7 +202,7 @@ impl Metrics {
             ),
             records_aggregated: make.counter(
                 "loopgate_refusals_aggregated_total",
-                "Refusals of callers nobody knows, counted in a later record instead of having their own because they came too fast.",
+                "Refusals of callers nobody knows and of callers beyond their rates, counted in a later record instead of having their own because they came too fast.",
             ),
             policy_faults: make.counters(
                 "loopgate_policy_faults_total",
@@ -243,6 +255,16 @@ impl Metrics {
                 "loopgate_backend_requests_total",
                 "Requests to backends, by result: a status class, or what went wrong.",
                 &["backend", "result"],
+            ),
+            upstream_reads: make.counters(
+                "loopgate_upstream_reads_total",
+                "Readings of what upstream MCP servers offer, by result: ok, or what went wrong.",
+                &["server", "result"],
+            ),
+            upstream_up: make.gauges(
+                "loopgate_upstream_up",
+                "1 while what an upstream MCP server offers can be read; while it cannot, its last offer stays.",
+                &["server"],
             ),
             backend_limit: make.gauges(
                 "loopgate_backend_limit",
@@ -297,6 +319,21 @@ impl Metrics {
                 "loopgate_ledger_seconds",
                 "Time for an operation of the ledger, its commit included.",
                 &["operation"],
+            ),
+            limited: make.counters(
+                "loopgate_rate_limited_total",
+                "Messages refused because there were too many, by what was used up: tenant, user, tool, class, failures, concurrent or subscriptions.",
+                &["limit"],
+            ),
+            limits_alone: make.gauge(
+                "loopgate_limits_alone",
+                "1 while the shared counters cannot be reached and each replica lets through the whole rate.",
+            ),
+            subscriptions: make.gauge("loopgate_subscriptions", "Streams open that tell clients of changes."),
+            changes_told: make.counters(
+                "loopgate_changes_told_total",
+                "Notifications to clients that what they may see has changed, by what: tools.",
+                &["what"],
             ),
             carried_to_end: make.counter(
                 "loopgate_carried_to_end_total",

@@ -17,6 +17,8 @@ pub mod rollout;
 pub mod shadow;
 mod asked;
 mod receive;
+mod scopes;
+mod signers;
 mod recall;
 mod decide;
 pub mod approve;
@@ -28,8 +30,12 @@ mod action;
 pub mod reconcile;
 mod quiet;
 mod outbound;
+mod offered;
+mod upstream;
 mod inflight;
 mod refused;
+mod limit;
+mod listen;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,10 +45,16 @@ use tracing::Instrument;
 use tracing::info_span;
 
 pub use inflight::InFlight;
+pub use limit::Limiter;
+pub use listen::Listeners;
+pub use offered::Levels;
+pub use outbound::NoExchange;
 pub use outbound::Proof;
 pub use outbound::Propagation;
 pub use quiet::Quiet;
 pub use refused::Refused;
+pub use scopes::Needs;
+pub use signers::Signers;
 
 use self::arrival::Answer;
 use self::arrival::Arrival;
@@ -58,6 +70,7 @@ use self::ports::Facts;
 use self::ports::Journal;
 use self::ports::Keys;
 use self::ports::Ledger;
+use self::ports::Upstreams;
 use self::rules::RulesCell;
 use crate::domain::canonical;
 use crate::domain::identity::ClientCertificate;
@@ -76,8 +89,10 @@ pub struct Pep {
     pub rules: Arc<RulesCell>,
     /// Who a token stands for.
     pub keys: Arc<dyn Keys>,
-    /// The LoopIQ routes.
+    /// The LoopIQ routes, and the upstream MCP servers beside them.
     pub backend: Arc<dyn Backend>,
+    /// What the upstream MCP servers offer.
+    pub upstreams: Arc<dyn Upstreams>,
     /// Remembers every write.
     pub ledger: Arc<dyn Ledger>,
     /// Keeps the approvals.
@@ -96,10 +111,16 @@ pub struct Pep {
     pub settings: Settings,
     /// Calls under way.
     pub in_flight: InFlight,
+    /// How much log legacy clients want of upstream servers.
+    pub levels: Levels,
     /// How often refusals of strangers are recorded.
     pub refused: Refused,
     /// How long lost writes have been quiet.
     pub quiet: Quiet,
+    /// How many messages there may be.
+    pub limiter: Limiter,
+    /// Streams that tell clients of changes.
+    pub listeners: Listeners,
 }
 
 /// Plain settings of the sentence.
@@ -121,6 +142,8 @@ pub struct Settings {
     pub issuers: Vec<String>,
     /// Scopes named there.
     pub scopes: Vec<String>,
+    /// Scopes that calls need.
+    pub needs: Needs,
     /// Where approvers open an approval, without its id; empty when nothing is to be named.
     pub approvals_link: String,
     /// How long what is tried to find out what became of a write.
@@ -144,8 +167,8 @@ impl Gate for Pep {
             }
             return document;
         }
-        let _under_way = self.metrics.under_way();
         let mut asked = Asked::new(&arrival, progress, &*self.clock);
+        asked.under_way = Some(self.metrics.under_way());
         let span = info_span!("request", request.id = %asked.request_id);
         let outcome = self.carry(&arrival, &mut asked).instrument(span).await;
         self.close(&arrival, asked, outcome).await // audit → answer
@@ -156,15 +179,34 @@ impl Pep {
     /// One message, from its first byte to what is to be answered.
     async fn carry(&self, arrival: &Arrival, asked: &mut Asked) -> Result<Reply, No> {
         self.receive_head(arrival)?; // receive
-        let principal = self.authenticate(arrival, asked).await?; // authenticate
+        let known = self.authenticate(arrival, asked).await; // authenticate
+        let principal = known.map_err(|no| self.failed(arrival, no))?;
         match self.receive_body(arrival, asked)? {
             Message::Notification(notification) => Ok(self.notified(&principal, &notification)),
             Message::Request(request) => match request.ask {
-                Ask::Discover => Ok(Reply::Discovered),
-                Ask::Initialize(_) => Ok(Reply::Initialized),
-                Ask::Ping => Ok(Reply::Pong),
-                Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()),
+                Ask::Discover => {
+                    let offers = self.offers();
+                    self.greet(arrival, &principal, asked, Reply::Discovered(offers)).await
+                }
+                Ask::Initialize(_) => {
+                    let offers = self.offers();
+                    self.greet(arrival, &principal, asked, Reply::Initialized(offers)).await
+                }
+                Ask::Ping => self.greet(arrival, &principal, asked, Reply::Pong).await,
+                Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()).await,
+                Ask::Listen(filter) => self.listen(arrival, &principal, asked, &filter).await,
                 Ask::CallTool(call) => self.call(arrival, &principal, asked, call).await,
+                Ask::List { what, cursor } => {
+                    self.list_offered(arrival, &principal, asked, what, cursor.as_deref()).await
+                }
+                Ask::Operate(operation) => {
+                    self.offered(request.era, &operation)?;
+                    self.call(arrival, &principal, asked, operation.call).await
+                }
+                Ask::SetLevel(level) => {
+                    let set = self.set_level(&principal, request.era, level)?;
+                    self.greet(arrival, &principal, asked, set).await
+                }
             },
         }
     }
@@ -179,10 +221,11 @@ impl Pep {
     ) -> Result<Reply, No> {
         let _in_flight = self.in_flight.enter(principal, asked.id.as_ref(), &arrival.cancel);
         asked.steer(arrival, &mut call)?;
-        let standing = self.resolve_tenant(arrival, principal, asked)?; // resolve tenant
+        let standing = self.resolve_tenant(arrival, principal, asked).await?; // resolve tenant
         self.reopen(&standing, asked, &call).await?;
         let mut recalled = self.recall(&standing, asked, &call).await;
         let target = self.target(&standing, arrival, asked, &call, &recalled)?;
+        self.scoped(&standing, &target.tool)?;
         let ruling = self.decide(&standing, asked, &target, &recalled); // decide
         let permit = self.approve(&standing, asked, ruling, target, &mut recalled).await?; // (preview, approve)
         let held = self.remember(&standing, &permit, asked, &recalled).await?; // remember
@@ -192,6 +235,6 @@ impl Pep {
         let held = self.intend(&permit, asked, held, &recalled).await?; // record intent
         let outcome = self.forward(&standing, &permit, asked, held).await; // forward
         let reply = self.inspect(&standing, &permit, asked, outcome); // inspect
-        self.settle(asked, reply).await // settle
+        self.settle(asked, reply).await.map_err(|no| upstream::reworded(no, permit.action())) // settle
     }
 }

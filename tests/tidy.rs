@@ -13,7 +13,7 @@ use std::path::PathBuf;
 const LAYERS: &[&[&str]] = &[
     &["domain::refusal"],
     &["domain::canonical"],
-    &["domain::mcp", "domain::identity"],
+    &["domain::mcp", "domain::identity", "domain::limit"],
     &["domain::upstream"],
     &["domain::catalog"],
     &["domain::pdp"],
@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["domain::rollout"],
     &["metrics", "config"],
     &["pep"],
-    &["adapters::tls"],
+    &["adapters::tls", "adapters::fetch"],
     &["adapters", "console", "sandbox"],
     &["app"],
     &["cli::print"],

@@ -39,8 +39,12 @@ use crate::domain::idempotency::Opinion;
 use crate::domain::idempotency::Plan;
 use crate::domain::idempotency::ResolveFault;
 use crate::domain::idempotency::Settlement;
+use crate::domain::limit::Grant;
+use crate::domain::limit::Key;
+use crate::domain::limit::Rate;
 use crate::metrics::Metrics;
 use crate::pep::ports;
+use crate::pep::ports::BucketsFault;
 use crate::pep::ports::Claim;
 use crate::pep::ports::LedgerFault;
 use crate::pep::ports::TicketFilter;
@@ -279,6 +283,18 @@ impl ports::Ledger for Ledger {
 
     async fn probe(&self) -> Result<(), LedgerFault> {
         engine!(self, "probe", engine => engine.probe())
+    }
+}
+
+#[async_trait]
+impl ports::Buckets for Ledger {
+    async fn draw(&self, key: &Key, rate: &Rate, want: u64) -> Result<Grant, BucketsFault> {
+        match &self.engine {
+            Engine::Postgres(engine) => {
+                engine.draw(key, rate, want).await.map_err(|fault| BucketsFault(fault.to_string()))
+            }
+            Engine::Sqlite(_) => Err(BucketsFault("a ledger in a file is shared with nobody".to_owned())),
+        }
     }
 }
 

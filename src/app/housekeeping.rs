@@ -1,4 +1,5 @@
-//! What has to be done now and then: finding out about lost writes, ending what has lapsed.
+//! What has to be done now and then: finding out about lost writes, ending what has lapsed; and at
+//! a stop, ending the streams that would never end by themselves.
 //!
 //! Promises: goes on whatever fails, and says a fault once, not every second; stops between two
 //! rounds when the gateway stops. Never decides anything. Started by `app`.
@@ -24,17 +25,28 @@ const PRUNE_EVERY: Duration = Duration::from_hours(1);
 pub(super) type Ails = ArcSwapOption<String>;
 
 /// Runs until the gateway stops. Answers older than `keep` are dropped; their writes stay.
-pub(super) async fn run(pep: Arc<Pep>, keep: Duration, ails: Arc<Ails>, mut stopped: watch::Receiver<bool>) {
+pub(super) async fn run(pep: Arc<Pep>, keep: Duration, ails: Arc<Ails>, stopped: watch::Receiver<bool>) {
+    // WHY beside the rounds: one that waits for the ledger must not keep the clients of a stream waiting.
+    tokio::join!(rounds(&pep, keep, &ails, stopped.clone()), end_streams(&pep, stopped));
+}
+
+async fn end_streams(pep: &Pep, mut stopped: watch::Receiver<bool>) {
+    // Whoever could say so being gone is a stop too.
+    let _stopping = stopped.wait_for(|stop| *stop).await.is_ok();
+    pep.listeners.close();
+}
+
+async fn rounds(pep: &Pep, keep: Duration, ails: &Ails, mut stopped: watch::Receiver<bool>) {
     let mut pruned = Instant::now();
     loop {
         tokio::select! {
             _ = stopped.changed() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        let mut round = look(&pep).await;
+        let mut round = look(pep).await;
         if round.is_ok() && pruned.elapsed() >= PRUNE_EVERY {
             pruned = Instant::now();
-            round = prune(&pep, keep).await;
+            round = prune(pep, keep).await;
         }
         match (&round, ails.load().is_some()) {
             (Err(fault), false) => warn!("writes are refused: {fault}"),

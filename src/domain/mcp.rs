@@ -15,9 +15,14 @@ pub mod receive;
 pub mod headers;
 pub mod controls;
 pub mod input;
+pub mod offered;
+pub mod sealed;
 pub mod trace;
 pub mod reply;
 pub mod cursor;
+pub mod listen;
+
+use self::listen::Filter;
 
 /// The modern revision served.
 pub const MODERN: &str = "2026-07-28";
@@ -159,6 +164,19 @@ pub enum Ask {
     },
     /// `tools/call`.
     CallTool(ToolCall),
+    /// A list of what upstream servers offer besides tools.
+    List {
+        /// Of what.
+        what: offered::Listed,
+        /// Opaque cursor as the client sent it.
+        cursor: Option<String>,
+    },
+    /// A prompt, a resource or a completion of an upstream server.
+    Operate(offered::Operation),
+    /// `logging/setLevel`, legacy only.
+    SetLevel(offered::Level),
+    /// `subscriptions/listen`, modern only.
+    Listen(Filter),
 }
 
 impl Ask {
@@ -171,6 +189,10 @@ impl Ask {
             Self::Ping => "ping",
             Self::ListTools { .. } => "tools/list",
             Self::CallTool(_) => "tools/call",
+            Self::List { what, .. } => what.method(),
+            Self::Operate(operation) => operation.verb.method(),
+            Self::SetLevel(_) => "logging/setLevel",
+            Self::Listen(_) => "subscriptions/listen",
         }
     }
 }

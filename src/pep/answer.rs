@@ -27,6 +27,7 @@ use crate::domain::mcp::Ask;
 use crate::domain::mcp::Request;
 use crate::domain::mcp::reply::About;
 use crate::domain::mcp::reply::CallAnswer;
+use crate::domain::mcp::reply::Offers;
 use crate::domain::refusal::Challenge;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Fault;
@@ -35,7 +36,7 @@ use crate::domain::refusal::Refusal;
 use crate::metrics::Stage;
 
 /// JSON-RPC code of a refusal where no tool result can carry it; outside the ranges that JSON-RPC and MCP reserve.
-const REFUSED: i64 = 40_300;
+pub(super) const REFUSED: i64 = 40_300;
 /// JSON-RPC code of a call that its caller gave up.
 const CANCELLED: i64 = 40_499;
 
@@ -65,7 +66,7 @@ impl Pep {
 
     /// Makes the record durable, or turns the outcome into one that may be shown without it.
     async fn audit(&self, asked: &mut Asked, outcome: Result<Reply, No>) -> Result<Reply, No> {
-        if matches!(outcome, Ok(Reply::Accepted | Reply::Pong)) {
+        if matches!(outcome, Ok(Reply::Accepted | Reply::Pong | Reply::LevelSet)) {
             return outcome;
         }
         let mut stood_for = 0;
@@ -73,6 +74,16 @@ impl Pep {
             // WHY: a stranger costs nothing to be one; each of their requests with a record of its own
             // would fill the disk and make everybody wait for it.
             let Some(before) = self.refused.record_now(asked.now_ms) else {
+                self.metrics.records_aggregated.inc();
+                return outcome;
+            };
+            stood_for = before;
+        } else if let Err(No::Refusal(refusal)) = &outcome
+            && matches!(refusal.code, Code::RateLimited | Code::Overloaded)
+        {
+            // WHY: who is refused for sending too much must not fill the journal with it either.
+            let tenant = asked.audit_meta.get("tenant").and_then(Value::as_str).unwrap_or_default();
+            let Some(before) = self.limiter.flooded.record_now(tenant, asked.now_ms) else {
                 self.metrics.records_aggregated.inc();
                 return outcome;
             };
@@ -142,8 +153,7 @@ impl Pep {
         let code = match outcome {
             Ok(_) => "ok",
             Err(No::Challenge(challenge)) => challenge.code.as_str(),
-            Err(No::Fault(fault)) if fault.data.as_ref().is_some_and(names_unknown_tool) => Code::UnknownTool.as_str(),
-            Err(No::Fault(_)) => "protocol_error",
+            Err(No::Fault(fault)) => fault.data.as_ref().and_then(named).map_or("protocol_error", Code::as_str),
             Err(No::Refusal(refusal)) => refusal.code.as_str(),
             Err(No::Cancelled) => "cancelled",
         };
@@ -157,8 +167,14 @@ impl Pep {
     }
 }
 
-fn names_unknown_tool(data: &Value) -> bool {
-    data.get("code").and_then(Value::as_str) == Some(Code::UnknownTool.as_str())
+/// The code of the table that a fault carries, if any.
+fn named(data: &Value) -> Option<Code> {
+    data.get("code").and_then(Value::as_str).and_then(Code::named)
+}
+
+/// How long the client is to wait, in seconds, where the answer says so.
+fn retry_after(data: Option<&Value>) -> Option<String> {
+    data.and_then(Value::as_u64).map(|seconds| seconds.to_string())
 }
 
 fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
@@ -166,28 +182,43 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
         return Answer::empty(202);
     };
     let to = mcp::reply::Reply::to(request, VERSION);
-    let about = About { version: VERSION, instructions: INSTRUCTIONS };
+    let about = About { version: VERSION, instructions: INSTRUCTIONS, offers: Offers::default() };
+    let audit = || (mcp::AUDIT_META.to_owned(), Value::Object(asked.audit_meta.clone()));
     let bytes = match reply {
         Reply::Accepted => Vec::new(),
-        Reply::Discovered => to.discover(&about, settings.list_ttl_ms),
-        Reply::Initialized => to.initialize(&about),
+        Reply::Discovered(offers) => to.discover(&About { offers, ..about }, settings.list_ttl_ms),
+        Reply::Initialized(offers) => to.initialize(&About { offers, ..about }),
         Reply::Pong => to.pong(),
         Reply::Tools { tools, next } => {
             let views: Vec<_> = tools.iter().map(|tool| super::own::view(tool)).collect();
             to.tools(&views, next.as_deref(), settings.list_ttl_ms)
         }
+        Reply::Unsubscribed => to.unsubscribed(),
         Reply::Called(answer) => {
             let mut meta = answer.meta;
-            meta.insert(mcp::AUDIT_META.to_owned(), Value::Object(asked.audit_meta.clone()));
+            meta.extend([audit()]);
             to.call(CallAnswer { meta, ..answer })
         }
+        Reply::Offered { what, elements, next } => to.offered(what, &elements, next.as_deref(), settings.list_ttl_ms),
+        Reply::Passed { result, ttl_ms } => to.pass(result, Map::from_iter([audit()]), ttl_ms),
+        Reply::Asks { requests, state } => {
+            // INVARIANT: only a modern client's call comes to this.
+            to.input_required(requests, state.as_deref(), Map::from_iter([audit()])).unwrap_or_default()
+        }
+        Reply::LevelSet => to.pong(),
     };
     Answer::json(200, bytes)
 }
 
 fn faulted(asked: &Asked, fault: &Fault) -> Answer {
     let answer = Answer::fault(asked.id.as_ref(), fault);
-    if fault.status == 503 { answer.with("retry-after", "5") } else { answer }
+    let said = retry_after(
+        fault.data.as_ref().and_then(|data| data.get("retryAfter").or_else(|| data.pointer("/data/retryAfter"))),
+    );
+    match said.or_else(|| (fault.status == 503).then(|| "5".to_owned())) {
+        Some(seconds) => answer.with("retry-after", seconds),
+        None => answer,
+    }
 }
 
 /// A call that waits for people, put to the user of a client that can ask them.
@@ -199,7 +230,7 @@ fn asks(asked: &Asked, refusal: &Refusal) -> Option<Answer> {
     let mut meta = Map::from_iter([(mcp::AUDIT_META.to_owned(), Value::Object(asked.audit_meta.clone()))]);
     meta.insert(mcp::ERROR_META.to_owned(), mcp::reply::error_data(refusal));
     let to = mcp::reply::Reply::to(asked.request.as_ref()?, VERSION);
-    let bytes = to.input_required(question.requests.clone(), &question.state, meta)?;
+    let bytes = to.input_required(question.requests.clone(), Some(&question.state), meta)?;
     Some(Answer::json(200, bytes))
 }
 
@@ -207,7 +238,11 @@ fn asks(asked: &Asked, refusal: &Refusal) -> Option<Answer> {
 fn refused(asked: &Asked, refusal: &Refusal) -> Answer {
     if let Some(request @ Request { ask: Ask::CallTool(_), .. }) = &asked.request {
         let to = mcp::reply::Reply::to(request, VERSION);
-        return Answer::json(200, to.refusal(refusal, asked.audit_meta.clone()));
+        let answer = Answer::json(200, to.refusal(refusal, asked.audit_meta.clone()));
+        return match retry_after(refusal.data.get("retryAfter")) {
+            Some(seconds) => answer.with("retry-after", seconds),
+            None => answer,
+        };
     }
     let fault = Fault::new(200, REFUSED, refusal.words()).with(json!({
         "code": refusal.code.as_str(),

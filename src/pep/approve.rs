@@ -11,6 +11,7 @@ mod preview;
 
 pub use card::card;
 pub(super) use elicit::Question;
+pub(super) use elicit::holder;
 
 use serde_json::json;
 
@@ -38,7 +39,6 @@ use crate::domain::canonical::NotCanonical;
 use crate::domain::catalog::Target;
 use crate::domain::idempotency::State as Made;
 use crate::domain::pdp::Input;
-use crate::domain::pdp::Obligation;
 use crate::domain::pdp::Outcome;
 use crate::domain::pdp::Phase;
 use crate::domain::pdp::ruling::Permit;
@@ -64,17 +64,12 @@ impl Pep {
         if !ruling.sees(&target.tool.name) {
             return Err(no_such(&target.tool.name, target.via.is_some()));
         }
-        // WHY: no limiter exists yet that could perform it, and an obligation that cannot be
-        // performed is a no.
-        if ruling.obligations().iter().any(|one| matches!(one, Obligation::Limit { .. })) {
-            let detail = "the policy asks for a limit class; this gateway has no limiter";
-            return Err(Refusal::of(Code::PolicyUnavailable).detail(detail).into());
-        }
         asked.best_effort = target.tool.best_effort_audit;
         let dry_run = asked.controls.dry_run;
         let action =
             Action { tenant: standing.tenant.clone(), tool: target.tool, arguments: target.arguments, dry_run };
         let ruling = self.honour(standing, asked, ruling, &action, recalled)?;
+        self.charge(standing, &ruling, &action.tool.name).await?;
         match ruling.outcome() {
             Outcome::Deny => Err(denied(&ruling)),
             Outcome::Pending => Err(self.wait(standing, asked, &ruling, &action, recalled).await?.into()),

@@ -5,6 +5,7 @@
 //! own, so that noise at the door hides no bad credential. Never delays an answer. Called by `pep`.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
@@ -21,6 +22,8 @@ use crate::domain::audit::record::Stage;
 const BURST: f64 = 200.0;
 /// Records of their own per second after that.
 const PER_SECOND: f64 = 20.0;
+/// Organisations that are told apart; beyond that those share who cannot be forgotten.
+const TENANTS_MAX: usize = 4_096;
 /// The same for what HTTP alone refuses: some 90 MB in a day of attack.
 const TURNED_BURST: f64 = 50.0;
 const TURNED_PER_SECOND: f64 = 1.0;
@@ -56,6 +59,12 @@ impl Bucket {
         }
         enough
     }
+
+    fn is_full(&self, now_ms: i64) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds between two refusals")]
+        let passed_s = now_ms.saturating_sub(self.at_ms).max(0) as f64 / 1000.0;
+        passed_s.mul_add(self.per_second, self.tokens) >= self.burst
+    }
 }
 
 impl Refused {
@@ -85,6 +94,27 @@ impl Refused {
         let (bucket, counts) = &mut *state;
         *counts.entry(cause).or_default() += 1;
         bucket.take(now_ms).then(|| std::mem::take(counts))
+    }
+
+    /// Whether a new one would do the same.
+    fn is_at_rest(&self, now_ms: i64) -> bool {
+        self.strangers.lock().is_ok_and(|state| state.1 == 0 && state.0.is_full(now_ms))
+    }
+}
+
+/// The same for callers beyond their rates, for each organisation apart: one that floods hides no other.
+#[derive(Debug, Default)]
+pub(super) struct Flooded(Mutex<HashMap<String, Refused>>);
+
+impl Flooded {
+    /// As [`Refused::record_now`], counting refusals of this organisation only.
+    pub(super) fn record_now(&self, tenant: &str, now_ms: i64) -> Option<u64> {
+        let mut tenants = self.0.lock().ok()?;
+        if tenants.len() >= TENANTS_MAX && !tenants.contains_key(tenant) {
+            tenants.retain(|_, refused| !refused.is_at_rest(now_ms));
+        }
+        let tenant = if tenants.len() >= TENANTS_MAX && !tenants.contains_key(tenant) { "" } else { tenant };
+        tenants.entry(tenant.to_owned()).or_default().record_now(now_ms)
     }
 }
 
@@ -118,6 +148,20 @@ impl Pep {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_organisation_that_floods_hides_no_refusal_of_another_and_memory_is_bounded() {
+        let flooded = Flooded::default();
+        let written = (0..10_000).filter(|_| flooded.record_now("org_a", 1_000_000).is_some()).count();
+        assert!(written < 300, "{written} records");
+        assert_eq!(flooded.record_now("org_b", 1_000_000), Some(0));
+        for tenant in 0..3 * TENANTS_MAX {
+            flooded.record_now(&tenant.to_string(), 1_000_000);
+        }
+        assert!(flooded.0.lock().unwrap().len() <= TENANTS_MAX + 1);
+        let swallowed = flooded.record_now("org_a", 1_000_000 + 60_000).unwrap();
+        assert_eq!(swallowed, 10_000 - written as u64, "none is lost from sight");
+    }
 
     #[test]
     fn a_flood_of_bad_tokens_is_counted_and_no_refusal_is_lost_from_sight() {

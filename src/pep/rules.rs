@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
 
 use super::shadow::Aside;
 use crate::domain::catalog::Catalog;
@@ -82,6 +83,7 @@ pub struct RulesCell {
     in_force: ArcSwapOption<InForce>,
     beside: ArcSwapOption<Rules>,
     faults: ArcSwapOption<Vec<String>>,
+    changes: watch::Sender<u64>,
     pub(super) aside: Option<Aside>,
 }
 
@@ -122,6 +124,13 @@ impl RulesCell {
     /// Puts new rules in force. What is said of the files on disk stays said.
     pub fn put(&self, in_force: InForce) {
         self.in_force.store(Some(Arc::new(in_force)));
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
+    /// Counts the times that rules were put in force.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The rules that are asked beside those in force, and decide nothing.

@@ -12,9 +12,12 @@
 
 #[path = "../support/postgres.rs"]
 mod cluster;
+#[path = "../support/redis.rs"]
+mod redis;
 mod harness;
 mod approvals;
 mod full;
+mod limits;
 mod postgres;
 mod sqlite;
 mod writes;

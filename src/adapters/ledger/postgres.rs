@@ -5,6 +5,33 @@
 //! again a few times, a lost answer to a commit never. Starts while the database is away, and brings
 //! its tables up to date when it is first reached. Called by the ledger.
 
+/// One transaction, tried again while others get in its way.
+macro_rules! transaction {
+    ($postgres:expr, $session:ident => $work:expr) => {{
+        let mut trouble = String::new();
+        for attempt in 0..TRIES {
+            pause(attempt).await;
+            let tried = async {
+                let $session = Session::begin(&$postgres.pool).await?;
+                match $work.await {
+                    Ok(answer) => $session.commit().await.map(|()| answer),
+                    Err(trouble) => {
+                        $session.give_up().await;
+                        Err(trouble)
+                    }
+                }
+            };
+            match tried.await {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Fault(fault)) => return Err(fault),
+                Err(Trouble::Again(why)) => trouble = why,
+            }
+        }
+        Err(LedgerFault::Unavailable(format!("tried {TRIES} times: {trouble}")))
+    }};
+}
+
+mod buckets;
 mod examine;
 mod session;
 
@@ -44,6 +71,7 @@ const IS_THERE: &str = "SELECT to_regclass('loopgate.ledger')::text";
 pub(super) struct Postgres {
     pool: Pool,
     name_if_new: String,
+    buckets: buckets::Buckets,
     /// Its name, once it was reached.
     name: OnceCell<String>,
 }
@@ -53,36 +81,11 @@ pub(super) fn check(url: &str, connections: usize) -> Result<(), LedgerFault> {
     session::pool(url, connections).map(|_| ())
 }
 
-/// One transaction, tried again while others get in its way.
-macro_rules! transaction {
-    ($postgres:expr, $session:ident => $work:expr) => {{
-        let mut trouble = String::new();
-        for attempt in 0..TRIES {
-            pause(attempt).await;
-            let tried = async {
-                let $session = Session::begin(&$postgres.pool).await?;
-                match $work.await {
-                    Ok(answer) => $session.commit().await.map(|()| answer),
-                    Err(trouble) => {
-                        $session.give_up().await;
-                        Err(trouble)
-                    }
-                }
-            };
-            match tried.await {
-                Ok(answer) => return Ok(answer),
-                Err(Trouble::Fault(fault)) => return Err(fault),
-                Err(Trouble::Again(why)) => trouble = why,
-            }
-        }
-        Err(LedgerFault::Unavailable(format!("tried {TRIES} times: {trouble}")))
-    }};
-}
-
 impl Postgres {
     /// A ledger behind a connection URL; it is reached when it is first used.
     pub(super) fn new(url: &str, connections: usize, name_if_new: String) -> Result<Self, LedgerFault> {
-        Ok(Self { pool: session::pool(url, connections)?, name_if_new, name: OnceCell::new() })
+        let pool = session::pool(url, connections)?;
+        Ok(Self { pool, name_if_new, buckets: buckets::Buckets::default(), name: OnceCell::new() })
     }
 
     pub(super) fn name(&self) -> &str {

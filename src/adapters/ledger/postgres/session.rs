@@ -138,6 +138,12 @@ pub(super) async fn look(pool: &Pool, sql: &str) -> Result<Row, LedgerFault> {
     found.map_err(|error| LedgerFault::Unavailable(words(&error)))
 }
 
+/// The rows of one statement of its own, outside any transaction.
+pub(super) async fn outside(pool: &Pool, sql: &str, cells: &[Cell]) -> Result<Vec<Row>, LedgerFault> {
+    let found = connection(pool).await?.query_typed(sql, &typed(cells)).await;
+    found.map_err(|error| LedgerFault::Unavailable(words(&error)))
+}
+
 /// One transaction. Dropped unfinished, its connection is closed, which undoes it.
 pub(super) struct Session {
     object: Option<Object>,
