@@ -266,8 +266,11 @@ impl<'a> Exchange<'a> {
         let upstream: &'a Upstream = self.upstream;
         let mut more = headers(self.ask.manner, None);
         more.push(("last-event-id".to_owned(), last_id));
-        let coming = upstream.post(self.ask, &more, None).await;
-        // WHY: a stream cannot be taken up after the request itself went out of hand, so this never means unsent.
+        // WHY a mark of its own and no latest moment: this only asks for the answer; the call itself has left, and
+        // a connection that could not be made for this must not say that it has not.
+        let asking = AtomicBool::new(false);
+        let ask = Ask { before: None, leaving: &asking, again: true, ..self.ask };
+        let coming = upstream.post(ask, &more, None).await;
         let coming = coming.map_err(|fault| SendFault { bytes_left: true, ..fault })?;
         if coming.response.status() == 200 && is_stream(coming.response.headers()) {
             return Ok(coming);

@@ -214,6 +214,29 @@ async fn a_stream_that_broke_is_taken_up_and_the_call_not_made_again() {
 }
 
 #[tokio::test]
+async fn asking_for_a_lost_answer_is_no_sending_of_the_call() {
+    // The latest moment for the call passes while its answer is waited for.
+    let late = |request: Outbound| Outbound {
+        send_before: Some(tokio::time::Instant::now() + Duration::from_millis(300)),
+        ..request
+    };
+    let asked = Mutex::new(0);
+    let server = Scripted::start(legacy(move |seen| {
+        if seen.method() == "tools/call" {
+            *asked.lock().unwrap() = seen.id();
+            return Reply::Close(stream(&["id: a1\nretry: 400\ndata:\n\n".to_owned()]));
+        }
+        let id = *asked.lock().unwrap();
+        Reply::Close(stream(&[event(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": ["late"]}}))]))
+    }))
+    .await;
+    let upstream = server.ready().await;
+    let answer = upstream.carry(&late(save())).await.unwrap();
+    assert_eq!(&answer.body[..], br#"{"content":["late"]}"#);
+    assert_eq!(server.times("tools/call"), 1);
+}
+
+#[tokio::test]
 async fn a_server_is_told_what_nobody_waits_for_any_more() {
     let (heard, mut told) = tokio::sync::mpsc::unbounded_channel();
     let script = legacy(|_| Reply::Hang(Vec::new()));
