@@ -402,7 +402,7 @@ fn again(execution: &Write, permit: &Permit<Action>, asked: &mut Asked) -> Resul
         body: body.clone().into(),
     };
     if permit.action().tool.upstream().is_some() {
-        super::upstream::verdict(&answer, asked)?;
+        super::upstream::verdict(&answer, asked, &permit.action().tenant)?;
     } else {
         verdict(&answer, &permit.action().tool, execution.plan.request.if_match.is_some())?;
     }

@@ -37,8 +37,10 @@ use crate::domain::audit::record::Execution;
 use crate::domain::catalog::Part;
 use crate::domain::catalog::text::plain;
 use crate::domain::idempotency::Settlement;
+use crate::domain::identity::Tenant;
 use crate::domain::inspect::Inspected;
 use crate::domain::inspect::REDACTED;
+use crate::domain::inspect::said;
 use crate::domain::inspect::said::Form;
 use crate::domain::inspect::said::Said;
 use crate::domain::mcp::offered::OPERATION;
@@ -115,7 +117,7 @@ impl Pep {
             422 => {
                 note(asked, Execution::Failed, Some(422), answer.body.len(), Vec::new());
                 came(asked, Came::Settled(Settlement::Failed { kept: kept(&answer) }));
-                verdict(&answer, asked)?;
+                verdict(&answer, asked, &permit.action().tenant)?;
             }
             _ => {
                 judge(&answer, permit, asked)?;
@@ -262,13 +264,15 @@ impl Head {
 }
 
 /// What a server's error means for the caller.
-pub(super) fn verdict(answer: &BackendAnswer, asked: &Asked) -> Result<(), No> {
+pub(super) fn verdict(answer: &BackendAnswer, asked: &Asked, tenant: &Tenant) -> Result<(), No> {
     if answer.status == 200 {
         return Ok(());
     }
     let error: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let code = error.get("code").and_then(Value::as_i64).unwrap_or_default();
-    let words = error.get("message").and_then(Value::as_str).map(|text| plain(text, MESSAGE_CHARS_MAX));
+    // WHY: an error may quote the record that it failed at.
+    let message = error.get("message").filter(|message| !said::names_another(message, tenant));
+    let words = message.and_then(Value::as_str).map(|text| plain(text, MESSAGE_CHARS_MAX));
     let words = words.filter(|words| !words.is_empty()).unwrap_or_else(|| "the upstream server said no".to_owned());
     let modern = asked.request.as_ref().is_some_and(|request| request.era.is_modern());
     match (code, asked.operation()) {

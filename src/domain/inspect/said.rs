@@ -2,9 +2,9 @@
 //!
 //! Promises: a result is rebuilt from the members and kinds of content that we know, the server's
 //! `_meta` not among them; JSON is looked into wherever it stands, as data, as text or in a
-//! resource, and a record of another tenant anywhere withholds the whole; what must be hidden is
-//! hidden in every copy, and where that cannot be made sure the answer is withheld. Words, pictures
-//! and sounds cannot be looked into. Called by `pep`.
+//! resource, and a record of another tenant anywhere withholds the whole; so do words in which a JSON
+//! member names one; what must be hidden is hidden in every copy, and where that cannot be made sure
+//! the answer is withheld. Other words, pictures and sounds cannot be looked into. Called by `pep`.
 
 use serde_json::{Map, Value, json};
 
@@ -21,10 +21,12 @@ use crate::domain::canonical::Limits;
 use crate::domain::catalog::Tool;
 use crate::domain::catalog::pointer::Pointer;
 use crate::domain::identity::Tenant;
+use crate::domain::identity::is_tenant_id;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Refusal;
 
 mod clean;
+mod words;
 
 pub use clean::Form;
 
@@ -99,7 +101,11 @@ impl Said {
                 return withheld(format!("a `{name}` at `{}` is another tenant's", document.at));
             }
         }
-        Ok(())
+        let foreign = |name: &str, value: &str| speaks(name) && is_tenant_id(value) && value != tenant.as_str();
+        match self.result.values().find_map(|member| words::member(member, &foreign)) {
+            Some(name) => withheld(format!("a `{name}` within words is another tenant's")),
+            None => Ok(()),
+        }
     }
 
     /// Ids of the records that the answer names.
@@ -123,6 +129,11 @@ impl Said {
                 }
             }
         }
+        let pointers = paths.iter().filter_map(|path| Pointer::parse(path).ok());
+        let members: Vec<String> = pointers.filter_map(|pointer| pointer.last_member().map(bare)).collect();
+        if self.in_words(&|name, _| members.iter().any(|known| known == name)) {
+            return Err(withheld("what must be hidden stands within words, where it cannot be".to_owned()));
+        }
         if hit.is_empty() {
             return Ok(hit);
         }
@@ -138,6 +149,18 @@ impl Said {
             fits(structured, tool, Code::ResponseWithheld)?;
         }
         Ok(hit)
+    }
+
+    /// Whether such a member stands within words: in any text that is not itself a document.
+    fn in_words(&self, such: words::Such<'_>) -> bool {
+        let of_documents = || self.documents.iter().map(|document| &document.value);
+        let mut rest = Value::Object(self.result.clone());
+        for document in &self.documents {
+            if let Some(place) = rest.pointer_mut(&document.at) {
+                *place = Value::Null;
+            }
+        }
+        of_documents().chain([&rest]).any(|value| words::member(value, such).is_some())
     }
 
     /// Writes the documents to where they stood.
@@ -157,7 +180,8 @@ impl Said {
 /// Whether what a server says beside its answer names another tenant's record.
 #[must_use]
 pub fn names_another(value: &Value, tenant: &Tenant) -> bool {
-    mentions_other(value, &names_a_tenant, tenant.as_str()).is_some()
+    let foreign = |name: &str, value: &str| names_a_tenant(name) && is_tenant_id(value) && value != tenant.as_str();
+    mentions_other(value, &names_a_tenant, tenant.as_str()).is_some() || words::member(value, &foreign).is_some()
 }
 
 /// Every JSON document of a result, structured content first; and whether there is anything else.

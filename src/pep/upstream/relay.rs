@@ -75,8 +75,9 @@ impl Notices for Relay {
         match method {
             "notifications/progress" => {
                 let number = |name: &str| params.get(name).and_then(Value::as_f64);
-                let words = params.get("message").and_then(Value::as_str).filter(|_| self.words);
-                let words = words.map(|text| plain(text, WORDS_MAX));
+                let words =
+                    params.get("message").filter(|words| self.words && !said::names_another(words, &self.tenant));
+                let words = words.and_then(Value::as_str).map(|text| plain(text, WORDS_MAX));
                 if let Some(progress) = number("progress") {
                     self.progress.pass(progress, number("total").filter(|total| total.is_finite()), words.as_deref());
                 }

@@ -200,3 +200,54 @@ fn other_results_have_their_own_forms() {
     assert!(read(json!({"completion": {"values": [1]}}), Form::Completion).is_err());
     assert!(read(json!({"anything": 1}), Form::Done).unwrap().result.is_empty());
 }
+
+#[test]
+fn words_with_a_record_of_another_tenant_in_them_are_withheld() {
+    let record = json!({"id": 1, "tenant_id": "org_nordbank"}).to_string();
+    let own = json!({"id": 1, "tenant_id": "org_gcn"}).to_string();
+    let blob = |text: &str| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(text)
+    };
+    let ways: [&dyn Fn(&str) -> Value; 8] = [
+        &|record| json!({"content": [text(format!("{own}\n{record}"))]}),
+        &|record| json!({"content": [text(format!("Found 1:\n```json\n{record}\n```"))]}),
+        &|record| json!({"content": [text(format!("\u{feff}{record}"))]}),
+        &|record| json!({"content": [text(format!("it said \"yes: {record}"))]}),
+        &|record| json!({"content": [], "structuredContent": {"result": record}}),
+        &|record| json!({"content": [text(json!({"result": json!([record]).to_string()}))]}),
+        &|record| json!({"content": [{"type": "resource", "resource": {"uri": "a:b", "blob": blob(record)}}]}),
+        &|record| json!({"content": [text(record)], "isError": true}),
+    ];
+    let tool = plain_tool();
+    for (at, way) in ways.iter().enumerate() {
+        let refused = said(&way(&record), &tool).unwrap().of_tenant(&tool, &gcn()).unwrap_err();
+        assert_eq!(refused.code, Code::ResponseWithheld, "{at}");
+        assert!(!refused.words().contains("nordbank"));
+        assert!(said(&way(&own), &tool).unwrap().of_tenant(&tool, &gcn()).is_ok(), "{at}: the caller's own");
+    }
+    let harmless = json!({"content": [text("the field \"tenantId\": \"<your id>\" is needed")]});
+    assert!(said(&harmless, &tool).unwrap().of_tenant(&tool, &gcn()).is_ok());
+}
+
+#[test]
+fn what_must_be_hidden_is_not_shown_within_words_either() {
+    let record = json!({"id": 7, "email": "ada@example.com"}).to_string();
+    for result in [
+        json!({"content": [text(format!("{record}\n{record}"))]}),
+        json!({"content": [], "structuredContent": {"result": record}}),
+        json!({"content": [text(format!("one:\n```json\n{record}\n```"))]}),
+    ] {
+        let tool = plain_tool();
+        let mut said = said(&result, &tool).unwrap();
+        assert_eq!(said.redact(&tool, &["/email".into()]).unwrap_err().code, Code::ResponseWithheld, "{result}");
+    }
+}
+
+#[test]
+fn what_a_server_says_beside_its_answer_is_looked_into_as_text_too() {
+    for value in [json!("{\"tenantId\": \"org_nordbank\"}"), json!({"a": ["row {\"org_id\":\"org_nordbank\"}"]})] {
+        assert!(names_another(&value, &gcn()), "{value}");
+    }
+    assert!(!names_another(&json!("{\"tenantId\": \"org_gcn\"} is \"done\": well"), &gcn()));
+}
