@@ -380,7 +380,7 @@ impl Tool {
         if self.compiled.input.is_valid(&instance) {
             return Ok(());
         }
-        Err(invalid(schema::reasons(&self.compiled.input, &instance, REASONS_MAX)))
+        Err(invalid(schema::reasons_by(&self.input, &self.compiled.input, &instance, REASONS_MAX)))
     }
 
     /// Checks an answer against the output schema; what does not fit is for operators to read.
@@ -389,8 +389,9 @@ impl Tool {
         if validator.is_valid(answer) {
             return Ok(());
         }
-        let faults: Vec<String> =
-            schema::reasons(validator, answer, 5).into_iter().map(|reason| reason.message).collect();
+        let schema = self.output.as_ref().unwrap_or(&Value::Null);
+        let faults = schema::reasons_by(schema, validator, answer, 5);
+        let faults: Vec<String> = faults.into_iter().map(|reason| reason.message).collect();
         Err(faults.join("; "))
     }
 

@@ -15,12 +15,19 @@ use super::pointer::escape;
 use super::text::plain;
 use crate::domain::refusal::Reason;
 
+mod cost;
+
 /// Deeper schemas are nobody's and cost time: the deepest in use is at 9.
 const DEPTH_MAX: usize = 32;
 /// Subschemas, names and values in one schema; the largest in use has some hundreds.
 const NODES_MAX: usize = 10_000;
 /// Bytes of one compiled pattern.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Patterns of one schema.
+const PATTERNS_MAX: usize = 100;
+/// Arguments of a schema that refers to itself are not explained deeper than this: each level may multiply
+/// the faults by its branches.
+const EXPLAINED_DEPTH_MAX: usize = 4;
 /// Characters of a name or a message that are repeated to the caller.
 const WORDS_MAX: usize = 300;
 
@@ -68,7 +75,7 @@ pub(super) fn compile_offered(schema: &Value) -> Result<Validator, String> {
 
 /// What the compiler would not notice: another dialect, references that leave the schema, depth, size.
 fn guard(schema: &Value) -> Result<(), String> {
-    let mut nodes = 0_usize;
+    let (mut nodes, mut patterns) = (0_usize, 0_usize);
     let mut open = vec![(schema, 1_usize)];
     while let Some((value, depth)) = open.pop() {
         nodes += 1;
@@ -79,14 +86,22 @@ fn guard(schema: &Value) -> Result<(), String> {
             Value::Object(members) => {
                 for (name, member) in members {
                     reference(name, member)?;
+                    patterns += match (name.as_str(), member) {
+                        ("pattern", Value::String(_)) => 1,
+                        ("patternProperties", Value::Object(each)) => each.len(),
+                        _ => 0,
+                    };
                     open.push((member, depth + 1));
+                }
+                if patterns > PATTERNS_MAX {
+                    return Err(format!("it has more than {PATTERNS_MAX} patterns"));
                 }
             }
             Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
-    Ok(())
+    cost::of(schema).map(|_| ())
 }
 
 fn reference(name: &str, member: &Value) -> Result<(), String> {
@@ -100,6 +115,15 @@ fn reference(name: &str, member: &Value) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// The same, where working them out takes no longer than the call may.
+pub(super) fn reasons_by(schema: &Value, validator: &Validator, instance: &Value, max: usize) -> Vec<Reason> {
+    if cost::depth(instance) <= EXPLAINED_DEPTH_MAX || cost::of(schema).is_ok_and(|cost| !cost.recursive) {
+        return reasons(validator, instance, max);
+    }
+    let what = "they do not fit the schema, which refers to itself; what is wrong so deep inside is not worked out";
+    vec![argument(what.to_owned(), "compare them with the schema, level by level".to_owned())]
 }
 
 /// Up to `max` faults of `instance`, most of them one sentence each.

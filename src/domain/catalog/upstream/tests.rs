@@ -219,3 +219,54 @@ fn a_template_fits_what_it_may_stand_for() {
         assert_eq!(fits(template, uri), expected, "{template} {uri}");
     }
 }
+
+/// What a tool with this input schema came to, and whether a call of it is judged at all.
+fn bomb(schema: &Value) -> Standing {
+    let tool = json!({"name": "find", "inputSchema": schema});
+    let joined = joined(vec![offer("crm", vec![tool])], &[terms("")], &[]);
+    if let Some(tool) = joined.catalog.tool("find") {
+        let deep = (0..40).fold(json!({}), |inner, _| json!({"a": inner}));
+        drop(tool.validate(deep.as_object().unwrap()));
+    }
+    standing(&joined, "find")
+}
+
+#[test]
+fn a_schema_that_leads_to_itself_stops_nobody() {
+    for schema in [
+        json!({"type": "object", "$ref": "#"}),
+        json!({"type": "object", "allOf": [{"$ref": "#"}]}),
+        json!({"type": "object", "not": {"$ref": "#"}}),
+        json!({"type": "object", "if": {"$ref": "#"}, "else": false}),
+        json!({"type": "object", "$dynamicAnchor": "a", "anyOf": [{"$dynamicRef": "#a"}, false]}),
+        json!({"type": "object", "$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+        json!({"type": "object", "additionalProperties": {"$ref": "#"}, "unevaluatedProperties": {"$ref": "#"}}),
+    ] {
+        bomb(&schema);
+    }
+}
+
+/// A schema of few words in which every level refers to the next one twice.
+fn doubling(levels: usize, applied: &str) -> Value {
+    let level = |at: usize| {
+        let next = json!({"$ref": format!("#/$defs/l{}", at + 1)});
+        (format!("l{at}"), json!({applied: [next, next]}))
+    };
+    let mut defs: serde_json::Map<String, Value> = (0..levels).map(level).collect();
+    defs.insert(format!("l{levels}"), json!(applied != "anyOf"));
+    json!({"type": "object", "$ref": "#/$defs/l0", "$defs": defs})
+}
+
+#[test]
+fn a_small_schema_that_would_take_for_ever_is_not_used() {
+    for applied in ["allOf", "anyOf", "oneOf"] {
+        assert!(matches!(bomb(&doubling(40, applied)), Standing::Unfit { .. }), "{applied}");
+    }
+    let many: serde_json::Map<String, Value> =
+        (0..200).map(|at| (format!("p{at}"), json!({"pattern": "^\\w{99}$"}))).collect();
+    assert!(matches!(bomb(&json!({"type": "object", "properties": many})), Standing::Unfit { .. }), "patterns");
+    // Twice the branches at each level of the arguments, and a fault at the last.
+    let branching = json!({"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}},
+        "anyOf": [{"required": ["a"]}]});
+    assert_eq!(bomb(&branching), Standing::Met);
+}
