@@ -30,6 +30,7 @@ use crate::domain::catalog::upstream::Joined;
 use crate::domain::catalog::upstream::Seen;
 use crate::domain::catalog::upstream::Standing;
 use crate::domain::catalog::upstream::Terms;
+use crate::domain::catalog::upstream::Trust;
 use crate::domain::upstream::Offer;
 use crate::domain::upstream::pins::Pins;
 use crate::pep::ports::Upstreams;
@@ -70,18 +71,20 @@ impl Neighbours {
 
     /// The catalog with what is accepted of what is offered.
     pub(super) async fn join(&self, catalog: Catalog, tools: &Tools) -> Catalog {
-        let offers = self.upstreams.offers();
-        let (terms, mut pins) = self.at_hand(&offers);
+        let mut offers = BTreeMap::clone(&self.upstreams.offers());
+        let (terms, mut pins) = self.at_hand(&mut offers);
         let first = catalog.clone().join(&offers, &terms, &pins);
-        let kept: Vec<Terms> = terms.into_iter().filter(|terms| self.keep(terms, &offers, &first, &mut pins)).collect();
-        // WHY again: only what is written down is in the catalog.
-        let joined = catalog.join(&offers, &kept, &pins);
+        offers.retain(|server, offer| self.keep(server, offer, &first, &mut pins));
+        // WHY again, and nothing at first sight: only what is written down is in the catalog, and a name that
+        // came free because its server is left out is nobody else's.
+        let written: Vec<Terms> = terms.into_iter().map(|terms| Terms { trust: Trust::Listed, ..terms }).collect();
+        let joined = catalog.join(&offers, &written, &pins);
         self.tell(&first, tools).await;
         joined.catalog
     }
 
-    /// The servers whose files can be read, and what they say.
-    fn at_hand(&self, offers: &BTreeMap<String, Arc<Offer>>) -> (Vec<Terms>, BTreeMap<String, Pins>) {
+    /// Every server's terms, and what the files say; who has a file that cannot be read offers nothing.
+    fn at_hand(&self, offers: &mut BTreeMap<String, Arc<Offer>>) -> (Vec<Terms>, BTreeMap<String, Pins>) {
         let (mut terms, mut pins) = (Vec::new(), BTreeMap::new());
         for (of_server, books) in &self.members {
             if let Some(offer) = offers.get(&of_server.server)
@@ -90,32 +93,26 @@ impl Neighbours {
                 warn!("what upstream `{}` offers cannot be written down: {fault}", of_server.server);
             }
             match books.read(&of_server.server) {
-                Ok(found) => {
-                    pins.insert(of_server.server.clone(), found);
-                    terms.push(of_server.clone());
+                Ok(found) => drop(pins.insert(of_server.server.clone(), found)),
+                Err(fault) => {
+                    error!("upstream `{}` is left out: {fault}", of_server.server);
+                    offers.remove(&of_server.server);
                 }
-                Err(fault) => error!("upstream `{}` is left out: {fault}", of_server.server),
             }
+            terms.push(of_server.clone());
         }
         (terms, pins)
     }
 
     /// Writes down what was met; false if that cannot be done.
-    fn keep(
-        &self,
-        terms: &Terms,
-        offers: &BTreeMap<String, Arc<Offer>>,
-        joined: &Joined,
-        pins: &mut BTreeMap<String, Pins>,
-    ) -> bool {
-        let server = &terms.server;
-        let met = joined.seen.iter().filter(|seen| seen.server == *server && seen.standing == Standing::Met);
-        let (Some(offer), Some(pins)) = (offers.get(server), pins.get_mut(server)) else { return true };
+    fn keep(&self, server: &str, offer: &Offer, joined: &Joined, pins: &mut BTreeMap<String, Pins>) -> bool {
+        let met = joined.seen.iter().filter(|seen| seen.server == server && seen.standing == Standing::Met);
+        let Some(pins) = pins.get_mut(server) else { return true };
         let mut any = false;
         for seen in met {
             any |= offer.definition(seen.kind, &seen.name).is_some_and(|one| pins.accept(seen.kind, &seen.name, one));
         }
-        let books = self.members.iter().find(|(of, _)| of.server == *server).map(|(_, books)| books);
+        let books = self.members.iter().find(|(of, _)| of.server == server).map(|(_, books)| books);
         match books.filter(|_| any).map(|books| books.write(pins)) {
             None | Some(Ok(())) => true,
             Some(Err(fault)) => {

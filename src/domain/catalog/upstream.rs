@@ -31,6 +31,9 @@ pub use definition::resource;
 
 /// Definitions of one kind and server that are looked at.
 const DEFINITIONS_MAX: usize = 500;
+/// Definitions of one kind and server that are accepted at first sight, ever; then people do. WHY: a server
+/// that offers other names all the time must not fill the disk.
+const MET_MAX: usize = 500;
 
 /// Whether what is seen for the first time is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -176,16 +179,17 @@ pub struct Joined {
 }
 
 impl Catalog {
-    /// Adds what upstream servers offer; servers in the order of `terms`, the first come first served.
+    /// Adds what upstream servers offer; servers in the order of `all`, the first come first served.
+    /// Terms of a server that offers nothing now keep its names for it.
     #[must_use]
     pub fn join(
         mut self,
         offers: &BTreeMap<String, Arc<Offer>>,
-        terms: &[Terms],
+        all: &[Terms],
         pins: &BTreeMap<String, Pins>,
     ) -> Joined {
         let mut seen = Vec::new();
-        for terms in terms {
+        for terms in all {
             let Some(offer) = offers.get(&terms.server) else { continue };
             let none = Pins::none(&terms.server);
             let pins = pins.get(&terms.server).unwrap_or(&none);
@@ -199,7 +203,7 @@ impl Catalog {
                     Kind::Template => terms.resources,
                 };
                 for definition in definitions.iter().take(DEFINITIONS_MAX).filter(|_| passed_on) {
-                    seen.push(self.add(definition, kind, terms, pins));
+                    seen.push(self.add(definition, kind, (terms, all), pins));
                 }
             }
         }
@@ -232,7 +236,7 @@ impl Catalog {
         }
     }
 
-    fn add(&mut self, definition: &Value, kind: Kind, terms: &Terms, pins: &Pins) -> Seen {
+    fn add(&mut self, definition: &Value, kind: Kind, (terms, all): (&Terms, &[Terms]), pins: &Pins) -> Seen {
         let key = if kind == Kind::Template { "uriTemplate" } else { "name" };
         let name = definition.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let digest = digest(definition).unwrap_or_default();
@@ -241,13 +245,13 @@ impl Catalog {
             told.standing = Standing::Hidden;
             return told;
         }
-        let fit = self.fit(definition, kind, terms, &told);
+        let fit = self.fit(definition, kind, (terms, all), &told);
         told.standing = match (&fit, pins.pin(kind, &told.name), terms.trust) {
             (Err(why), ..) => Standing::Unfit { why: why.clone() },
             (Ok(_), Some(pin), _) if pin.digest == told.digest => Standing::Accepted,
             (Ok(_), Some(pin), _) => Standing::Changed { was: pin.digest.clone() },
-            (Ok(_), None, Trust::First) => Standing::Met,
-            (Ok(_), None, Trust::Listed) => Standing::Awaits,
+            (Ok(_), None, Trust::First) if pins.of(kind).len() < MET_MAX => Standing::Met,
+            (Ok(_), None, Trust::First | Trust::Listed) => Standing::Awaits,
         };
         if let (Ok(fit), Standing::Accepted | Standing::Met) = (fit, &told.standing) {
             self.take(fit, &terms.server);
@@ -256,17 +260,25 @@ impl Catalog {
     }
 
     /// The definition as it would be in the catalog.
-    fn fit(&self, definition: &Value, kind: Kind, terms: &Terms, told: &Seen) -> Result<Fit, String> {
+    fn fit(
+        &self,
+        definition: &Value,
+        kind: Kind,
+        (terms, all): (&Terms, &[Terms]),
+        told: &Seen,
+    ) -> Result<Fit, String> {
         if told.digest.is_empty() {
             return Err("it has a number that JSON cannot carry exactly".to_owned());
         }
         match kind {
             Kind::Tool => {
                 let tool = definition::tool(definition, terms, &told.digest)?;
+                kept_for(&tool.name, terms, all)?;
                 self.free(&tool.name).map(|()| Fit::Tool(Box::new(tool)))
             }
             Kind::Prompt => {
                 let (name, shown) = definition::prompt(definition, terms)?;
+                kept_for(&name, terms, all)?;
                 if self.prompts.contains_key(&name) {
                     return Err(format!("another prompt is named `{name}`; give its server a `prefix`"));
                 }
@@ -354,6 +366,21 @@ impl Catalog {
                 listed.or_else(fitting).or_else(only)
             }
         }
+    }
+}
+
+/// Whether a name is kept for another server: `crm_eu_find` is for `crm_eu`, whether that server is there or
+/// not, and never a tool `eu_find` of `crm`; `erp.prompts` stands for the prompts of `erp`.
+fn kept_for(name: &str, terms: &Terms, all: &[Terms]) -> Result<(), String> {
+    let others = all.iter().filter(|other| other.server != terms.server);
+    let keeps = |other: &&Terms| {
+        let longer = other.prefix.len() > terms.prefix.len() && name.starts_with(&other.prefix);
+        let part = name.strip_prefix(&other.server).is_some_and(|rest| matches!(rest, ".prompts" | ".resources"));
+        longer || part
+    };
+    match others.into_iter().find(keeps) {
+        Some(other) => Err(format!("the name `{name}` is kept for the server `{}`", other.server)),
+        None => Ok(()),
     }
 }
 

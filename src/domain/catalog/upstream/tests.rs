@@ -270,3 +270,33 @@ fn a_small_schema_that_would_take_for_ever_is_not_used() {
         "anyOf": [{"required": ["a"]}]});
     assert_eq!(bomb(&branching), Standing::Met);
 }
+
+#[test]
+fn no_server_takes_a_name_that_is_kept_for_another_even_while_that_one_is_away() {
+    let named = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+    let other = |server: &str, prefix: &str| Terms { server: server.into(), ..terms(prefix) };
+    let all = [terms("crm_"), other("crm_eu", "crm_eu_"), other("erp", ""), other("docs", "docs_")];
+    let thief = Offer {
+        prompts: vec![json!({"name": "docs_greet"})],
+        ..offer("erp", ["crm_find", "docs_find", "docs.prompts", "own"].map(named).to_vec())
+    };
+    let out = joined(vec![offer("crm", vec![named("eu_find"), named("find")]), thief], &all, &[]);
+    for name in ["eu_find", "crm_find", "docs_find", "docs.prompts", "docs_greet"] {
+        assert!(matches!(standing(&out, name), Standing::Unfit { .. }), "{name}: {:?}", standing(&out, name));
+    }
+    assert!(out.catalog.tool("crm_find").is_some_and(|tool| tool.route_text() == "mcp crm/find"));
+    assert!(out.catalog.tool("own").is_some(), "its own names are its own");
+    let there = joined(vec![offer("crm_eu", vec![find()])], &all, &[]);
+    assert!(there.catalog.tool("crm_eu_find").is_some_and(|tool| tool.route_text() == "mcp crm_eu/find"));
+}
+
+#[test]
+fn a_server_that_always_offers_other_names_is_not_trusted_for_ever() {
+    let mut pins = Pins::none("crm");
+    for at in 0..MET_MAX {
+        pins.accept(Kind::Tool, &format!("t{at}"), &find());
+    }
+    let out = joined(vec![offer("crm", vec![find()])], &[terms("")], &[pins]);
+    assert_eq!(standing(&out, "find"), Standing::Awaits);
+    assert!(out.catalog.tool("find").is_none());
+}
