@@ -7,6 +7,7 @@
 pub mod keys;
 pub mod stop;
 mod backends;
+mod callers;
 mod clock;
 mod desk;
 mod doors;
@@ -14,10 +15,10 @@ mod housekeeping;
 mod ledger;
 mod limits;
 mod policy;
+mod upstream;
 mod vitals;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 pub use self::backends::targets;
+pub use self::callers::issuers;
+use self::callers::secret;
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
 pub use self::ledger::examine_ledger;
@@ -44,20 +47,15 @@ use crate::adapters::backend::Backends;
 use crate::adapters::door;
 use crate::adapters::facts::RecentCalls;
 use crate::adapters::journal;
-use crate::adapters::keys::IssuerConfig;
-use crate::adapters::keys::Keys;
-use crate::adapters::keys::source::KeySource;
 use crate::config;
 use crate::config::Settings;
 use crate::domain::audit::record::Record;
 use crate::domain::audit::record::Stage;
 use crate::domain::canonical;
-use crate::domain::identity::issuer::Alg;
-use crate::domain::identity::issuer::ClaimMap;
-use crate::domain::identity::issuer::IssuerSettings;
 use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
+use crate::pep::Signers;
 use crate::pep::desk::Desk;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Journal;
@@ -96,6 +94,9 @@ pub enum AppFault {
     /// Issuers.
     #[error("issuers: {0}")]
     Issuers(String),
+    /// Token services.
+    #[error("token services: {0}")]
+    Exchange(String),
     /// A file with a secret or a key.
     #[error("{path}: {cause}; {remedy}")]
     File {
@@ -120,6 +121,9 @@ pub enum AppFault {
 /// How long a stop waits for a candidate in shadow; one decision takes a second at most, unless a
 /// built-in goes on for longer than its timer can see.
 const JUDGE_ENDS_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a start waits for what upstream servers offer; who answers later joins later.
+const UPSTREAMS_ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// A running gateway.
 pub struct Running {
@@ -150,28 +154,37 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let mcp = door.addr();
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
-    let keys = Arc::new(issuers(&settings, &resource)?);
+    let signers = Arc::new(Signers::new(own.ring.clone()));
+    let keys = Arc::new(callers::issuers_with(&settings, &resource, &signers)?);
     keys.load().await;
+    keys.probe(now_s()).await;
     let records = Arc::clone(&journal) as Arc<dyn Journal>;
-    let policy::Policy { cell, steward, mut watcher, judge, told } =
+    let policy::Policy { cell, steward, watcher, judge, told } =
         policy::open(&settings, checker, &records, &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
+    let (stop, stopped) = watch::channel(false);
+    let upstreams = upstream::servers(&settings, &metrics);
+    let listening = task(upstream::run(Arc::clone(&upstreams), stopped.clone()));
+    upstreams.first(UPSTREAMS_ANSWER_WITHIN).await;
+    let mut watcher = watcher.with_neighbours(upstream::neighbours(&settings, &upstreams));
     let seen = watcher.first().await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = open_backends(&settings, &metrics);
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
-        backend: Arc::clone(&backends) as Arc<dyn pep::ports::Backend>,
+        backend: Arc::new(upstream::Everyone { routes: Arc::clone(&backends), upstreams: Arc::clone(&upstreams) }),
+        upstreams: Arc::clone(&upstreams) as Arc<dyn pep::ports::Upstreams>,
         ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
         approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
         journal: records,
         facts: Arc::new(RecentCalls::new()),
         clock: Arc::clone(&clock),
-        propagation: propagation(&settings, own, &resource)?,
+        propagation: callers::propagation(&settings, Arc::clone(&signers), &resource)?,
         metrics: Arc::clone(&metrics),
         settings: sentence_settings(&settings, &resource, operators.addr),
         in_flight: pep::InFlight::default(),
+        levels: pep::Levels::default(),
         refused: pep::Refused::new(),
         quiet: pep::Quiet::default(),
         limiter: limits::limiter(&settings, &ledger, &metrics)?,
@@ -179,7 +192,6 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     });
     let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
-    let (stop, stopped) = watch::channel(false);
     let ails = Arc::new(housekeeping::Ails::empty());
     let parts = Arc::new(Parts {
         cell,
@@ -197,18 +209,20 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let admin = operators.addr;
     let names = doors::operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
-    let [ready, of_keys, of_writes, of_judge, of_backends] = std::array::from_fn(|_| stopped.clone());
+    let [ready, of_keys, of_writes, of_judge, of_rotation] = std::array::from_fn(|_| stopped.clone());
+    let rotation = keys::Rotation::new(&settings, signers, Arc::clone(&gate.clock), Arc::clone(&gate.journal));
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let mut others = doors::watched(secured, settings.reload_every, &stopped);
     others.extend([
+        listening,
         task(async move { keys.run(of_keys).await }),
-        task(async move { backends.run(of_backends).await }),
+        task(backends::look_after(backends, stopped.clone())),
+        task(rotation.run(of_rotation)),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
         task(operators.serve(Arc::clone(&parts) as Arc<dyn admin::Vitals>, api, names)),
     ]);
-    let judge = task(judge.run(told, of_judge));
-    let door = task(door.run(gate, stopped));
+    let (judge, door) = (task(judge.run(told, of_judge)), task(door.run(gate, stopped)));
     info!("serving MCP on {mcp}, operators on {admin}");
     Ok(Running { mcp, admin, urls, parts, desk, stop, door, judge, others })
 }
@@ -304,6 +318,7 @@ async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Setti
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("issuers", settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect::<Vec<_>>())
         .with("approvalIssuers", settings.approval_issuers.iter().map(|one| one.issuer.clone()).collect::<Vec<_>>())
+        .with("upstreams", settings.upstreams.iter().map(|one| one.terms.server.clone()).collect::<Vec<_>>())
         .with("backends", settings.backends.iter().map(|backend| backend.name.clone()).collect::<Vec<_>>());
     journal.append(record).await.map(|_| ()).map_err(|fault| AppFault::Journal(fault.to_string()))
 }
@@ -340,94 +355,11 @@ pub fn resource(settings: &Settings, mcp: SocketAddr) -> String {
 #[must_use]
 pub fn parties(settings: &Settings) -> Vec<String> {
     let mut faults: Vec<String> = doors::check(settings).into_iter().map(|fault| fault.to_string()).collect();
-    faults.extend(issuers(settings, &resource(settings, settings.mcp)).err().map(|fault| fault.to_string()));
-    for backend in &settings.backends {
-        if let config::Propagation::Static { secret_file } = &backend.propagation {
-            faults.extend(secret(secret_file).err().map(|fault| format!("backend `{}`: {fault}", backend.name)));
-        }
-    }
+    faults.extend(callers::faults(settings));
     faults.extend(backends::faults(settings));
     faults.extend(ledger::check(settings).err().map(|fault| fault.to_string()));
     faults.extend(limits::check(settings).err().map(|fault| fault.to_string()));
     faults
-}
-
-/// The settings' issuers, as `adapters::keys` takes them.
-pub fn issuers(settings: &Settings, resource: &str) -> Result<Keys, AppFault> {
-    let mut callers = Vec::new();
-    for issuer in &settings.issuers {
-        let mut of_issuer = IssuerSettings::new(&issuer.name, &issuer.issuer, resource);
-        if !issuer.audiences.is_empty() {
-            of_issuer.audiences.clone_from(&issuer.audiences);
-        }
-        of_issuer.kind = issuer.kind;
-        of_issuer.algs = algs(&issuer.algorithms);
-        of_issuer.leeway_s = i64::try_from(issuer.leeway.as_secs()).unwrap_or(i64::MAX);
-        of_issuer.claims = claims(&issuer.claims);
-        of_issuer.tenants_allowed.clone_from(&issuer.tenants);
-        let mut config = IssuerConfig::new(of_issuer, key_source(&issuer.keys)?);
-        config.refresh = issuer.refresh;
-        config.max_stale = issuer.max_stale;
-        callers.push(config);
-    }
-    let mut approvers = Vec::new();
-    for issuer in &settings.approval_issuers {
-        let mut of_issuer = IssuerSettings::of_approvals(&issuer.name, &issuer.issuer);
-        of_issuer.algs = algs(&issuer.algorithms);
-        of_issuer.tenants_allowed.clone_from(&issuer.tenants);
-        approvers.push(IssuerConfig::new(of_issuer, key_source(&issuer.keys)?));
-    }
-    let keys = Keys::new(callers).map_err(|fault| AppFault::Issuers(fault.to_string()))?;
-    keys.with_approvers(approvers).map_err(|fault| AppFault::Issuers(format!("of approvals: {fault}")))
-}
-
-fn algs(names: &[String]) -> Vec<Alg> {
-    names.iter().filter_map(|name| Alg::named(name)).collect()
-}
-
-fn key_source(keys: &config::KeySource) -> Result<KeySource, AppFault> {
-    Ok(match keys {
-        config::KeySource::File(path) => KeySource::File(path.clone()),
-        config::KeySource::Url(url) => KeySource::Url(url.clone()),
-        config::KeySource::SecretFile(path) => KeySource::Secret(secret(path)?.into_bytes()),
-    })
-}
-
-fn claims(raw: &config::RawClaims) -> ClaimMap {
-    ClaimMap {
-        user: raw.user.clone(),
-        tenants: raw.tenants.clone(),
-        active_tenant: raw.active_tenant.clone(),
-        roles: raw.roles.clone(),
-        teams: raw.teams.clone(),
-        permissions: raw.permissions.clone(),
-        scopes: raw.scopes.clone(),
-        client: raw.client.clone(),
-    }
-}
-
-/// A secret from a file, without the line end that editors add.
-fn secret(path: &Path) -> Result<String, AppFault> {
-    let text = std::fs::read_to_string(path).map_err(|cause| AppFault::File {
-        path: path.to_owned(),
-        cause: cause.to_string(),
-        remedy: "make the file readable for the gateway's user",
-    })?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-fn propagation(settings: &Settings, own: OwnKeys, resource: &str) -> Result<pep::Propagation, AppFault> {
-    let mut proofs = std::collections::BTreeMap::new();
-    for backend in &settings.backends {
-        let proof = match &backend.propagation {
-            config::Propagation::Assertion { audience, lifetime } => {
-                pep::Proof::Assertion { audience: audience.clone(), lifetime: *lifetime }
-            }
-            config::Propagation::Static { secret_file } => pep::Proof::Static(secret(secret_file)?),
-        };
-        proofs.insert(backend.name.clone(), proof);
-    }
-    Ok(pep::Propagation { issuer: resource.to_owned(), key: own.assertion, backends: proofs })
 }
 
 fn answer_limits(settings: &Settings) -> canonical::Limits {
@@ -461,6 +393,11 @@ fn sentence_settings(settings: &Settings, resource: &str, admin: SocketAddr) -> 
         resource: resource.to_owned(),
         issuers: settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
         scopes: settings.issuers.iter().flat_map(|issuer| issuer.scopes.clone()).collect(),
+        needs: pep::Needs {
+            read: settings.scopes.read.clone(),
+            write: settings.scopes.write.clone(),
+            admin: settings.scopes.admin.clone(),
+        },
         approvals_link: approvals_link(settings, admin),
         patience: Patience { resend_ms: ms(ledger.resend_within), settle: ledger.settle_after },
     }
