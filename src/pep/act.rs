@@ -448,7 +448,7 @@ pub(super) fn unsent(fault: &SendFault) -> Refusal {
     };
     let refusal = refusal.detail(fault);
     match wait_ms {
-        Some(wait_ms) => refusal.with("retryAfterMs", wait_ms).with("retryAfter", wait_ms.div_ceil(1_000).max(1)),
+        Some(wait_ms) => refusal.with("retryAfterMs", wait_ms),
         None => refusal,
     }
 }
