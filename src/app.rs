@@ -37,6 +37,7 @@ use self::clock::SystemClock;
 use self::keys::OwnKeys;
 pub use self::ledger::examine_ledger;
 pub use self::ledger::open_ledger;
+pub use self::limits::examine_counters;
 pub use self::policy::checker;
 pub use self::policy::load_rules;
 pub use self::policy::sources;
@@ -169,7 +170,6 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let seen = watcher.first().await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = open_backends(&settings, &metrics);
-    let (counters, limiter) = limits::limiter(&settings, &ledger, &metrics)?;
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
@@ -187,7 +187,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         levels: pep::Levels::default(),
         refused: pep::Refused::new(),
         quiet: pep::Quiet::default(),
-        limiter,
+        limiter: limits::limiter(&settings, &ledger, &metrics)?,
         listeners: limits::listeners(&settings),
     });
     let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
@@ -200,7 +200,6 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         journal,
         ledger,
         backends: Arc::clone(&backends),
-        counters,
         ails: Arc::clone(&ails),
         secured: secured.clone(),
         metrics,
@@ -210,9 +209,8 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let admin = operators.addr;
     let names = doors::operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
-    let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
+    let [ready, of_keys, of_writes, of_judge, of_rotation] = std::array::from_fn(|_| stopped.clone());
     let rotation = keys::Rotation::new(&settings, signers, Arc::clone(&gate.clock), Arc::clone(&gate.journal));
-    let of_rotation = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let mut others = doors::watched(secured, settings.reload_every, &stopped);
     others.extend([
@@ -360,6 +358,7 @@ pub fn parties(settings: &Settings) -> Vec<String> {
     faults.extend(callers::faults(settings));
     faults.extend(backends::faults(settings));
     faults.extend(ledger::check(settings).err().map(|fault| fault.to_string()));
+    faults.extend(limits::check(settings).err().map(|fault| fault.to_string()));
     faults
 }
 

@@ -281,7 +281,7 @@ impl Pep {
         if ruling.fault().is_some() {
             return None;
         }
-        let visible = rules.catalog.tools().filter(|tool| ruling.sees(&tool.name));
+        let visible = rules.catalog.tools().filter(|tool| tool.is_called() && ruling.sees(&tool.name));
         let definitions: Vec<(&str, &str)> = visible.map(|tool| (tool.name.as_str(), tool.digest.as_str())).collect();
         serde_json::to_vec(&definitions).ok().map(|text| canonical::digest(&text))
     }
