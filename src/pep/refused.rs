@@ -4,8 +4,8 @@
 //! into the next record, so that none is lost from sight; what HTTP alone refuses has a rate of its
 //! own, so that noise at the door hides no bad credential. Never delays an answer. Called by `pep`.
 
-use std::collections::HashMap;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
