@@ -33,13 +33,11 @@ pub(super) fn faults(settings: &Settings) -> Vec<String> {
     faults.extend(issuers(settings, &resource(settings, settings.mcp)).err().map(|fault| fault.to_string()));
     let Ok(signers) = some_signers(settings) else { return faults };
     for backend in &settings.backends {
-        let found = match &backend.propagation {
-            config::Propagation::Static { secret_file } => secret(secret_file).err(),
-            config::Propagation::Exchange { .. } => exchange(settings, &signers).err(),
-            config::Propagation::Assertion { .. } => None,
-        };
-        faults.extend(found.map(|fault| format!("backend `{}`: {fault}", backend.name)));
+        if let config::Propagation::Static { secret_file } = &backend.propagation {
+            faults.extend(secret(secret_file).err().map(|fault| format!("backend `{}`: {fault}", backend.name)));
+        }
     }
+    faults.extend(exchange(settings, &signers).err().map(|fault| fault.to_string()));
     faults
 }
 
