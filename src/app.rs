@@ -15,6 +15,7 @@ mod housekeeping;
 mod ledger;
 mod limits;
 mod policy;
+mod upstream;
 mod vitals;
 
 use std::net::SocketAddr;
@@ -120,6 +121,9 @@ pub enum AppFault {
 /// built-in goes on for longer than its timer can see.
 const JUDGE_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
+/// How long a start waits for what upstream servers offer; who answers later joins later.
+const UPSTREAMS_ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
 /// A running gateway.
 pub struct Running {
     /// Where MCP clients connect.
@@ -154,9 +158,14 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     keys.load().await;
     keys.probe(now_s()).await;
     let records = Arc::clone(&journal) as Arc<dyn Journal>;
-    let policy::Policy { cell, steward, mut watcher, judge, told } =
+    let policy::Policy { cell, steward, watcher, judge, told } =
         policy::open(&settings, checker, &records, &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
+    let (stop, stopped) = watch::channel(false);
+    let upstreams = upstream::servers(&settings, &metrics);
+    let listening = task(upstream::run(Arc::clone(&upstreams), stopped.clone()));
+    upstreams.first(UPSTREAMS_ANSWER_WITHIN).await;
+    let mut watcher = watcher.with_neighbours(upstream::neighbours(&settings, &upstreams));
     let seen = watcher.first().await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = open_backends(&settings, &metrics);
@@ -164,7 +173,8 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
-        backend: Arc::clone(&backends) as Arc<dyn pep::ports::Backend>,
+        backend: Arc::new(upstream::Everyone { routes: Arc::clone(&backends), upstreams: Arc::clone(&upstreams) }),
+        upstreams: Arc::clone(&upstreams) as Arc<dyn pep::ports::Upstreams>,
         ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
         approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
         journal: records,
@@ -174,6 +184,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         metrics: Arc::clone(&metrics),
         settings: sentence_settings(&settings, &resource, operators.addr),
         in_flight: pep::InFlight::default(),
+        levels: pep::Levels::default(),
         refused: pep::Refused::new(),
         quiet: pep::Quiet::default(),
         limiter,
@@ -181,7 +192,6 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     });
     let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
-    let (stop, stopped) = watch::channel(false);
     let ails = Arc::new(housekeeping::Ails::empty());
     let parts = Arc::new(Parts {
         cell,
@@ -197,25 +207,24 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         clock,
         stopping: stopped.clone(),
     });
-    let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
     let names = doors::operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
     let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
     let rotation = keys::Rotation::new(&settings, signers, Arc::clone(&gate.clock), Arc::clone(&gate.journal));
-    let (of_backends, of_rotation) = (stopped.clone(), stopped.clone());
+    let of_rotation = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let mut others = doors::watched(secured, settings.reload_every, &stopped);
     others.extend([
+        listening,
         task(async move { keys.run(of_keys).await }),
+        task(backends::look_after(backends, stopped.clone())),
         task(rotation.run(of_rotation)),
-        task(async move { backends.run(of_backends).await }),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
-        task(operators.serve(vitals, api, names)),
+        task(operators.serve(Arc::clone(&parts) as Arc<dyn admin::Vitals>, api, names)),
     ]);
-    let judge = task(judge.run(told, of_judge));
-    let door = task(door.run(gate, stopped));
+    let (judge, door) = (task(judge.run(told, of_judge)), task(door.run(gate, stopped)));
     info!("serving MCP on {mcp}, operators on {admin}");
     Ok(Running { mcp, admin, urls, parts, desk, stop, door, judge, others })
 }
@@ -311,6 +320,7 @@ async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Setti
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("issuers", settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect::<Vec<_>>())
         .with("approvalIssuers", settings.approval_issuers.iter().map(|one| one.issuer.clone()).collect::<Vec<_>>())
+        .with("upstreams", settings.upstreams.iter().map(|one| one.terms.server.clone()).collect::<Vec<_>>())
         .with("backends", settings.backends.iter().map(|backend| backend.name.clone()).collect::<Vec<_>>());
     journal.append(record).await.map(|_| ()).map_err(|fault| AppFault::Journal(fault.to_string()))
 }

@@ -8,6 +8,7 @@ mod callers;
 mod check;
 mod raw;
 mod units;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,7 +33,10 @@ pub use raw::RawBackend;
 pub use raw::RawClaims;
 pub use raw::RawConfig;
 pub use raw::RawIssuer;
+pub use raw::RawUpstream;
 pub use raw::schema;
+pub use upstream::Credential;
+pub use upstream::Upstream;
 
 use crate::domain::limit::Rates;
 
@@ -81,6 +85,8 @@ pub struct Settings {
     pub reload_every: Duration,
     /// Where calls go.
     pub backends: Vec<Backend>,
+    /// Upstream MCP servers.
+    pub upstreams: Vec<Upstream>,
     /// The journal.
     pub audit: Audit,
     /// What remembers every write and every approval.

@@ -30,6 +30,8 @@ mod action;
 pub mod reconcile;
 mod quiet;
 mod outbound;
+mod offered;
+mod upstream;
 mod inflight;
 mod refused;
 mod limit;
@@ -45,6 +47,7 @@ use tracing::info_span;
 pub use inflight::InFlight;
 pub use limit::Limiter;
 pub use listen::Listeners;
+pub use offered::Levels;
 pub use outbound::NoExchange;
 pub use outbound::Proof;
 pub use outbound::Propagation;
@@ -67,6 +70,7 @@ use self::ports::Facts;
 use self::ports::Journal;
 use self::ports::Keys;
 use self::ports::Ledger;
+use self::ports::Upstreams;
 use self::rules::RulesCell;
 use crate::domain::canonical;
 use crate::domain::identity::ClientCertificate;
@@ -85,8 +89,10 @@ pub struct Pep {
     pub rules: Arc<RulesCell>,
     /// Who a token stands for.
     pub keys: Arc<dyn Keys>,
-    /// The LoopIQ routes.
+    /// The LoopIQ routes, and the upstream MCP servers beside them.
     pub backend: Arc<dyn Backend>,
+    /// What the upstream MCP servers offer.
+    pub upstreams: Arc<dyn Upstreams>,
     /// Remembers every write.
     pub ledger: Arc<dyn Ledger>,
     /// Keeps the approvals.
@@ -105,6 +111,8 @@ pub struct Pep {
     pub settings: Settings,
     /// Calls under way.
     pub in_flight: InFlight,
+    /// How much log legacy clients want of upstream servers.
+    pub levels: Levels,
     /// How often refusals of strangers are recorded.
     pub refused: Refused,
     /// How long lost writes have been quiet.
@@ -176,12 +184,29 @@ impl Pep {
         match self.receive_body(arrival, asked)? {
             Message::Notification(notification) => Ok(self.notified(&principal, &notification)),
             Message::Request(request) => match request.ask {
-                Ask::Discover => self.greet(arrival, &principal, asked, Reply::Discovered).await,
-                Ask::Initialize(_) => self.greet(arrival, &principal, asked, Reply::Initialized).await,
+                Ask::Discover => {
+                    let offers = self.offers();
+                    self.greet(arrival, &principal, asked, Reply::Discovered(offers)).await
+                }
+                Ask::Initialize(_) => {
+                    let offers = self.offers();
+                    self.greet(arrival, &principal, asked, Reply::Initialized(offers)).await
+                }
                 Ask::Ping => self.greet(arrival, &principal, asked, Reply::Pong).await,
                 Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()).await,
                 Ask::Listen(filter) => self.listen(arrival, &principal, asked, &filter).await,
                 Ask::CallTool(call) => self.call(arrival, &principal, asked, call).await,
+                Ask::List { what, cursor } => {
+                    self.list_offered(arrival, &principal, asked, what, cursor.as_deref()).await
+                }
+                Ask::Operate(operation) => {
+                    self.offered(request.era, &operation)?;
+                    self.call(arrival, &principal, asked, operation.call).await
+                }
+                Ask::SetLevel(level) => {
+                    let set = self.set_level(&principal, request.era, level)?;
+                    self.greet(arrival, &principal, asked, set).await
+                }
             },
         }
     }
@@ -210,6 +235,6 @@ impl Pep {
         let held = self.intend(&permit, asked, held, &recalled).await?; // record intent
         let outcome = self.forward(&standing, &permit, asked, held).await; // forward
         let reply = self.inspect(&standing, &permit, asked, outcome); // inspect
-        self.settle(asked, reply).await // settle
+        self.settle(asked, reply).await.map_err(|no| upstream::reworded(no, permit.action())) // settle
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::AppFault;
 use super::keys;
 use super::resource;
+use super::upstream;
 use crate::adapters::exchange::Exchange;
 use crate::adapters::exchange::Service;
 use crate::adapters::fetch::Way;
@@ -157,6 +158,7 @@ pub(super) fn propagation(
         };
         proofs.insert(backend.name.clone(), proof);
     }
+    proofs.extend(upstream::proofs(settings));
     let exchange = Arc::new(exchange(settings, &signers)?);
     Ok(pep::Propagation { issuer: resource.to_owned(), signers, backends: proofs, exchange })
 }

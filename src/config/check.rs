@@ -5,6 +5,7 @@ mod backends;
 mod callers;
 mod listen;
 mod policy;
+mod upstream;
 mod rates;
 
 use std::collections::BTreeSet;
@@ -159,6 +160,7 @@ impl Check<'_> {
             policy: self.policy(&raw.policy),
             reload_every: self.duration("policy.reload_every", &raw.policy.reload_every),
             backends: raw.backends.iter().enumerate().map(|(at, backend)| self.backend(at, backend)).collect(),
+            upstreams: self.upstreams(&raw.upstreams, &raw.backends),
             audit: self.audit(&raw.audit),
             ledger,
             approvals_link: self.link(&raw.approvals.link),

@@ -28,6 +28,7 @@ macro_rules! section {
 }
 
 mod backends;
+mod upstream;
 
 pub use self::backends::Balance;
 pub use self::backends::Http2;
@@ -47,6 +48,9 @@ pub(super) use callers::RawKeys;
 pub(super) use callers::RawPropagation;
 pub(super) use callers::RawScopes;
 mod rates;
+pub(super) use self::upstream::RawCredentialMode;
+pub use self::upstream::RawUpstream;
+pub(super) use self::upstream::RawUpstreamTool;
 
 section! {
     /// The settings file of the gateway.
@@ -71,6 +75,8 @@ section! {
         policy: RawPolicy = RawPolicy::default();
         /// Where calls go; at least one.
         backends: Vec<RawBackend> = Vec::new();
+        /// Upstream MCP servers whose tools, prompts and resources are passed on under policy.
+        upstreams: Vec<RawUpstream> = Vec::new();
         /// The journal.
         audit: RawAudit = RawAudit::default();
         /// What remembers every write and every approval.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::domain::identity::ClientCertificate;
@@ -246,7 +247,9 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct ProgressState {
     token: Option<RequestId>,
-    last: Option<u32>,
+    last: Option<f64>,
+    /// Somebody else tells how far the call is.
+    handed_over: bool,
 }
 
 impl Progress {
@@ -284,17 +287,44 @@ impl Progress {
 
     /// Tells the client where its call is. Steps that do not rise are left out, as MCP asks.
     pub fn send(&self, step: u32, total: u32, message: &str) {
-        let Some(sink) = &self.sink else { return };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last.is_some_and(|last| last >= step) {
-            return;
-        }
-        if let Some(token) = &state.token {
-            // A full queue or a door that has gone loses the message: progress is a courtesy.
-            let _lost = sink.try_send(reply::progress(token, step, total, message));
-            state.last = Some(step);
+        if !state.handed_over {
+            self.rise(&mut state, f64::from(step), |token| reply::progress(token, step, total, message));
         }
     }
+
+    /// From now on only what an upstream server tells is passed on: two counts would not rise together.
+    pub fn hand_over(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).handed_over = true;
+    }
+
+    /// An upstream server's progress, under the client's own token.
+    pub fn pass(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.rise(&mut state, progress, |token| {
+            let mut params =
+                Map::from_iter([("progressToken".to_owned(), json!(token)), ("progress".to_owned(), number(progress))]);
+            params.extend(total.map(|total| ("total".to_owned(), number(total))));
+            params.extend(message.map(|message| ("message".to_owned(), message.into())));
+            reply::notification("notifications/progress", &params)
+        });
+    }
+
+    fn rise(&self, state: &mut ProgressState, to: f64, message: impl FnOnce(&RequestId) -> Vec<u8>) {
+        let (Some(sink), Some(token)) = (&self.sink, &state.token) else { return };
+        if !to.is_finite() || state.last.is_some_and(|last| last >= to) {
+            return;
+        }
+        // A full queue or a door that has gone loses the message: progress is a courtesy.
+        let _lost = sink.try_send(message(token));
+        state.last = Some(to);
+    }
+}
+
+/// A number as it is written: whole ones without a fraction.
+fn number(number: f64) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number within 2^53 is carried exactly")]
+    if number.fract() == 0.0 && number.abs() < 9e15 { (number as i64).into() } else { number.into() }
 }
 
 #[cfg(test)]
@@ -317,6 +347,24 @@ mod tests {
         }
         assert_eq!(steps, [1, 2, 3]);
         Progress::unheard().send(1, 1, "nobody listens");
+    }
+
+    #[test]
+    fn once_handed_over_only_the_other_count_is_told() {
+        let (progress, mut messages) = Progress::channel();
+        progress.enable(RequestId::Text("t".into()));
+        progress.hand_over();
+        progress.send(1, 3, "ours");
+        for step in [0.0, 50.0, 50.0, f64::NAN, 100.0] {
+            progress.pass(step, Some(100.0), None);
+        }
+        progress.send(101, 3, "ours");
+        let mut told = Vec::new();
+        while let Ok(message) = messages.try_recv() {
+            told.push(serde_json::from_slice::<serde_json::Value>(&message).unwrap()["params"].clone());
+        }
+        let expected = [0, 50, 100].map(|step| json!({"progressToken": "t", "progress": step, "total": 100}));
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -62,12 +62,15 @@ pub enum Proof {
     },
     /// A service credential.
     Static(String),
+    /// None: an upstream server that wants none, or whose own adapter shows a service credential.
+    Nothing,
 }
 
 impl std::fmt::Debug for Proof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Assertion { audience, lifetime } => write!(f, "Assertion({audience}, {lifetime:?})"),
+            Self::Nothing => f.write_str("Nothing"),
             Self::Exchange { audience } => write!(f, "Exchange({audience})"),
             Self::Static(_) => f.write_str("Static(***)"),
         }
@@ -104,14 +107,15 @@ impl Propagation {
         ids: &CallIds<'_>,
         now_s: i64,
     ) -> Result<Outbound, Refusal> {
+        let credential = self.credential(&request.backend, tenant, caller, ids, now_s).await?;
         let mut headers = vec![
-            ("Authorization", self.credential(&request.backend, tenant, caller, ids, now_s).await?),
             ("X-Request-Id", ids.request_id.to_owned()),
             ("traceparent", ids.trace.traceparent()),
             ("X-LoopIQ-Tenant", tenant.to_owned()),
             ("X-LoopIQ-User", caller.user.to_owned()),
         ];
         let optional = [
+            ("Authorization", credential.as_deref()),
             ("tracestate", ids.trace.tracestate.as_deref()),
             ("X-LoopIQ-Workflow", ids.workflow),
             ("X-LoopIQ-Approval-Id", ids.approval_id),
@@ -138,9 +142,10 @@ impl Propagation {
         caller: CallerProof<'_>,
         ids: &CallIds<'_>,
         now_s: i64,
-    ) -> Result<String, Refusal> {
+    ) -> Result<Option<String>, Refusal> {
         let bearer = match self.backends.get(backend) {
             None => return Err(Refusal::of(Code::BackendUnavailable).detail(format!("no settings for `{backend}`"))),
+            Some(Proof::Nothing) => return Ok(None),
             Some(Proof::Static(credential)) => credential.clone(),
             Some(Proof::Assertion { audience, lifetime }) => {
                 let lifetime_s = i64::try_from(lifetime.as_secs()).unwrap_or(ASSERTION_LIFETIME_S);
@@ -157,7 +162,7 @@ impl Propagation {
                 self.exchange.token(backend, &subject, now_s).await.map_err(|fault| no_credential(&fault))?
             }
         };
-        Ok(format!("Bearer {bearer}"))
+        Ok(Some(format!("Bearer {bearer}")))
     }
 
     /// The gateway's word for who calls.

@@ -102,6 +102,7 @@ impl Pep {
             }
         })?;
         asked.authenticated = true;
+        asked.principal = Some(Arc::clone(&principal));
         asked.record.caller(&principal, None);
         asked.tell("user", principal.user.clone());
         Ok(principal)

@@ -38,6 +38,7 @@ mod rollout;
 mod takeover;
 mod beside;
 mod stream;
+mod upstream;
 mod limits;
 mod listen;
 mod wire;

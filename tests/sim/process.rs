@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use loopgate::adapters::upstream::UpstreamServers;
 use loopgate::domain::canonical;
 use loopgate::domain::identity::AuthMethod;
 use loopgate::domain::identity::Principal;
@@ -120,7 +121,9 @@ impl Process {
             propagation: propagation(),
             metrics: Arc::clone(&METRICS),
             settings: settings(around.patience),
+            upstreams: Arc::new(UpstreamServers::new(Vec::new(), &METRICS)),
             in_flight: pep::InFlight::default(),
+            levels: pep::Levels::default(),
             refused: pep::Refused::new(),
             quiet: pep::Quiet::default(),
             limiter: pep::Limiter::none(),

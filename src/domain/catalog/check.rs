@@ -31,7 +31,7 @@ use super::text;
 use crate::domain::canonical;
 use crate::domain::identity::metadata::is_scope;
 
-mod input;
+pub(super) mod input;
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 /// A route that says nothing gets this long.
@@ -78,7 +78,8 @@ pub(super) fn check(raw: &RawCatalog) -> Result<Catalog, Vec<CatalogFault>> {
     shadows(&mut tools);
     let digests: Vec<&str> = tools.values().map(|tool| tool.digest.as_str()).collect();
     let digest = canonical::digest(digests.join("\n").as_bytes());
-    Ok(Catalog { digest, tools: tools.into_iter().map(|(name, tool)| (name, Arc::new(tool))).collect() })
+    let tools = tools.into_iter().map(|(name, tool)| (name, Arc::new(tool))).collect();
+    Ok(Catalog { digest, tools, prompts: BTreeMap::new(), templates: Vec::new() })
 }
 
 fn tool(raw: &RawTool, default_backend: &str, faults: &mut Faults<'_>) -> Option<Tool> {
@@ -395,6 +396,6 @@ fn shadow(template: &Template, other: &Template) -> Option<BTreeMap<String, Stri
 }
 
 /// Members of an object schema's `properties`.
-fn properties(schema: &Value) -> Option<&Map<String, Value>> {
+pub(super) fn properties(schema: &Value) -> Option<&Map<String, Value>> {
     schema.get("properties")?.as_object()
 }
