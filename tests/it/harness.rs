@@ -30,7 +30,7 @@ pub(crate) const AUDIENCE: &str = "loopgate-it";
 pub(crate) const PEOPLE: &str = "https://people.it.invalid";
 pub(crate) const RELEASE: &str = "backend-v1.0-GCN";
 /// This program is not loopgate, so bundles are tried by the one that is.
-const LOOPGATE: &str = env!("CARGO_BIN_EXE_loopgate");
+pub(crate) const LOOPGATE: &str = env!("CARGO_BIN_EXE_loopgate");
 /// How long something that must come may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 

@@ -11,6 +11,8 @@
     reason = "a test that cannot go on has failed; helpers of tests count as production code to clippy"
 )]
 
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod harness;
 mod message;
 mod bench;
@@ -27,6 +29,7 @@ mod scopes;
 mod ids;
 mod once;
 mod probes;
+mod secured;
 mod writes;
 mod approvals;
 mod desk;
