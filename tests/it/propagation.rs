@@ -121,7 +121,7 @@ async fn without_a_credential_nothing_is_sent_and_a_write_can_be_made_later() {
     assert!(backend.shown().is_empty(), "nothing was sent");
     server.exchanges(400, json!({"error": "access_denied"}));
     // Once the pause is over the service is asked again, and says no to this caller.
-    eventually("the service is asked again", async || {
+    eventually("the service is asked again", || async {
         (ask(&world, "nora").await.code() == "backend_rejected").then_some(())
     })
     .await;
@@ -151,7 +151,7 @@ async fn a_new_key_is_published_before_it_signs_and_calls_go_on_all_the_while() 
     };
     let dir = world.path("keys");
     let next = app::keys::rotate(&dir, app::now_s(), Duration::from_mins(10)).unwrap().unwrap();
-    eventually("the next key is published", async || {
+    eventually("the next key is published", || async {
         kids(&jwks(&world).await).contains(&next.key.kid().to_owned()).then_some(())
     })
     .await;
@@ -160,7 +160,7 @@ async fn a_new_key_is_published_before_it_signs_and_calls_go_on_all_the_while() 
     // As if its time had come.
     let file = |from_s: i64| dir.join(format!("assertion-{from_s}.pem"));
     std::fs::rename(file(next.from_s), file(app::now_s() - 1)).unwrap();
-    eventually("the next key signs", async || {
+    eventually("the next key signs", || async {
         ask(&world, "ada").await;
         (signed_by(backend.shown().last().unwrap()) == next.key.kid()).then_some(())
     })
