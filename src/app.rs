@@ -121,9 +121,6 @@ pub enum AppFault {
 /// built-in goes on for longer than its timer can see.
 const JUDGE_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a start waits for what upstream servers offer; who answers later joins later.
-const UPSTREAMS_ANSWER_WITHIN: Duration = Duration::from_secs(3);
-
 /// A running gateway.
 pub struct Running {
     /// Where MCP clients connect.
@@ -147,29 +144,23 @@ pub async fn start(settings: Settings) -> Result<Running, AppFault> {
 /// The same, with bundles tried in children of `checker`, for programs that are not loopgate themselves.
 pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running, AppFault> {
     let own = OwnKeys::open(&settings.keys_dir)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let metrics = Arc::new(Metrics::new());
+    let (clock, metrics): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(Metrics::new()));
     let doors::Doors { door, operators, secured, urls } = doors::open(&settings, &clock, &metrics).await?;
-    let mcp = door.addr();
+    let (mcp, admin) = (door.addr(), operators.addr);
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
-    let keys = Arc::new(issuers(&settings, &resource)?);
-    keys.load().await;
+    let keys = loaded(issuers(&settings, &resource)?).await;
     let records = Arc::clone(&journal) as Arc<dyn Journal>;
-    let policy::Policy { cell, steward, watcher, judge, told } =
-        policy::open(&settings, checker, &records, &clock, &metrics)?;
+    let policy = policy::open(&settings, checker, &records, &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
     let (stop, stopped) = watch::channel(false);
-    let upstreams = upstream::servers(&settings, &metrics);
-    let listening = task(upstream::run(Arc::clone(&upstreams), stopped.clone()));
-    upstreams.first(UPSTREAMS_ANSWER_WITHIN).await;
-    let mut watcher = watcher.with_neighbours(upstream::neighbours(&settings, &upstreams));
-    let seen = watcher.first().await;
+    let (upstreams, listening) = upstream::start(&settings, &metrics, &stopped).await;
+    let (watcher, seen) = upstream::joined(policy.watcher, &settings, &upstreams).await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = open_backends(&settings, &metrics);
     let (counters, limiter) = limits::limiter(&settings, &ledger, &metrics)?;
     let gate = Arc::new(Pep {
-        rules: Arc::clone(&cell),
+        rules: Arc::clone(&policy.cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
         backend: Arc::new(upstream::Everyone { routes: Arc::clone(&backends), upstreams: Arc::clone(&upstreams) }),
         upstreams: Arc::clone(&upstreams) as Arc<dyn pep::ports::Upstreams>,
@@ -188,11 +179,11 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         limiter,
         listeners: limits::listeners(&settings),
     });
-    let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
+    let rollout = policy.steward as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
     let ails = Arc::new(housekeeping::Ails::empty());
     let parts = Arc::new(Parts {
-        cell,
+        cell: policy.cell,
         rollout,
         keys: Arc::clone(&keys),
         journal,
@@ -205,24 +196,20 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         clock,
         stopping: stopped.clone(),
     });
-    let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
-    let admin = operators.addr;
     let names = doors::operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
     let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
-    let of_backends = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let mut others = doors::watched(secured, settings.reload_every, &stopped);
     others.extend([
         listening,
         task(async move { keys.run(of_keys).await }),
-        task(async move { backends.run(of_backends).await }),
+        task(backends::look_after(backends, stopped.clone())),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
-        task(operators.serve(vitals, api, names)),
+        task(operators.serve(Arc::clone(&parts) as Arc<dyn admin::Vitals>, api, names)),
     ]);
-    let judge = task(judge.run(told, of_judge));
-    let door = task(door.run(gate, stopped));
+    let (judge, door) = (task(policy.judge.run(policy.told, of_judge)), task(door.run(gate, stopped)));
     info!("serving MCP on {mcp}, operators on {admin}");
     Ok(Running { mcp, admin, urls, parts, desk, stop, door, judge, others })
 }
@@ -301,6 +288,12 @@ pub fn log(settings: &config::Log) {
 #[must_use]
 pub fn now_s() -> i64 {
     SystemClock.now_ms().div_euclid(1000)
+}
+
+/// Keys that were looked at once.
+async fn loaded(keys: Keys) -> Arc<Keys> {
+    keys.load().await;
+    Arc::new(keys)
 }
 
 async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Settings) -> Result<(), AppFault> {

@@ -34,7 +34,7 @@ use crate::pep::arrival::{Gate, Turned};
 mod chunks;
 mod conversation;
 mod cors;
-mod framing;
+pub mod framing;
 mod http2;
 mod link;
 mod pace;

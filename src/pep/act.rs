@@ -433,16 +433,20 @@ fn lost(fault: &SendFault, permit: &Permit<Action>, asked: &mut Asked) -> Refusa
 
 /// Nothing was sent: why, and when to come back.
 pub(super) fn unsent(fault: &SendFault) -> Refusal {
-    let of = |code| Refusal::of(code).detail(fault);
-    match fault.kind {
+    let (refusal, wait_ms) = match fault.kind {
         SendFaultKind::Overloaded { retry_ms } => {
             let message = "LoopIQ has as much to do as it takes; nothing was sent";
-            Refusal::because(Code::Overloaded, message).detail(fault).with("retryAfterMs", retry_ms)
+            (Refusal::because(Code::Overloaded, message), Some(retry_ms))
         }
-        SendFaultKind::Resting { retry_ms } => of(Code::BackendUnavailable).with("retryAfterMs", retry_ms),
+        SendFaultKind::Resting { retry_ms } => (Refusal::of(Code::BackendUnavailable), Some(retry_ms)),
         SendFaultKind::Unreachable | SendFaultKind::Timeout | SendFaultKind::Broken | SendFaultKind::TooLarge => {
-            of(Code::BackendUnavailable)
+            (Refusal::of(Code::BackendUnavailable), None)
         }
+    };
+    let refusal = refusal.detail(fault);
+    match wait_ms {
+        Some(wait_ms) => refusal.with("retryAfterMs", wait_ms).with("retryAfter", wait_ms.div_ceil(1_000).max(1)),
+        None => refusal,
     }
 }
 

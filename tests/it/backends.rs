@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::harness::PATIENCE;
@@ -53,6 +54,9 @@ fn ok(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
+/// What is wrong with an answer, and the answer.
+type Wrong = (&'static str, fn() -> Act);
+
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +87,7 @@ async fn resetting_every_third_write_leaves_one_effect_for_each_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_whole_answer_fails_a_read_and_leaves_a_write_unknown() {
-    let wrong: Vec<(&str, fn() -> Act)> = vec![
+    let wrong: Vec<Wrong> = vec![
         ("shorter than it says", || Act::SayAndEnd(format!("{HEAD}Content-Length: 9000\r\n\r\n{{}}").into_bytes())),
         ("half closed", || Act::SayAndEnd(b"HTTP/1.1 200 OK\r\nContent-Ty".to_vec())),
         ("closed", || Act::SayAndEnd(Vec::new())),
@@ -237,12 +241,11 @@ async fn what_finds_no_room_is_refused_before_it_is_sent_and_reads_leave_room_fo
     let rig = Rig::new(move |seen| if seen.is_write() { Act::Pass } else { Act::Held(Arc::clone(&until)) }).await;
     let held = || rig.seen().len();
     let world = with(&rig, "concurrency: {min: 5, max: 5, queue: 0, wait: 0s}").await;
-    let slow: Vec<_> = (0..4)
-        .map(|_| {
-            let call = world.read("ada");
-            tokio::spawn(async move { call.send().await })
-        })
-        .collect();
+    let mut slow = JoinSet::new();
+    for _ in 0..4 {
+        let call = world.read("ada");
+        slow.spawn(async move { call.send().await });
+    }
     eventually("four reads are under way", || async { (held() == 4).then_some(()) }).await;
     let shed = world.read("ada").send().await;
     shed.is_refused("overloaded");
@@ -254,8 +257,8 @@ async fn what_finds_no_room_is_refused_before_it_is_sent_and_reads_leave_room_fo
     // The fifth place is a write's.
     world.write("ada", "In-spite-of-reads").send().await.done();
     let_go.add_permits(4);
-    for read in slow {
-        read.await.unwrap().done();
+    for read in slow.join_all().await {
+        read.done();
     }
 }
 
@@ -266,7 +269,8 @@ async fn a_write_that_was_shed_was_not_sent_and_goes_through_under_its_key_later
     let rig = Rig::new(move |_| Act::Held(Arc::clone(&until))).await;
     let world = with(&rig, "concurrency: {min: 1, max: 1, queue: 0, wait: 0s}").await;
     let first = world.write("ada", "Holds-the-place");
-    let first = tokio::spawn(async move { first.send().await });
+    let mut under_way = JoinSet::new();
+    under_way.spawn(async move { first.send().await });
     eventually("a write is under way", || async { (rig.seen().len() == 1).then_some(()) }).await;
     let second = world.write("ada", "Shed-x").header("Idempotency-Key", "shed");
     let shed = second.send().await;
@@ -274,7 +278,7 @@ async fn a_write_that_was_shed_was_not_sent_and_goes_through_under_its_key_later
     assert_eq!(world.record(shed.audit())["unmapped"]["loopgate"]["execution"]["outcome"], "not_sent");
     assert!(world.work_items("Shed-x").await.is_empty());
     let_go.add_permits(2);
-    first.await.unwrap().done();
+    under_way.join_next().await.unwrap().unwrap().done();
     second.send().await.done();
     assert_eq!(world.work_items("Shed-x").await.len(), 1);
 }

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 /// A request as it came.
@@ -72,13 +72,8 @@ pub(crate) struct State {
 pub(crate) struct Rig {
     pub(crate) addr: Option<SocketAddr>,
     state: Arc<State>,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    /// Ends with it.
+    _server: JoinSet<()>,
 }
 
 impl Rig {
@@ -95,11 +90,13 @@ impl Rig {
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(State::new(script));
         let shared = Arc::clone(&state);
-        let server = tokio::spawn(async move {
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (state, tls) = (Arc::clone(&shared), tls.clone());
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let reset = reset_of(&stream);
                     match tls {
                         None => state.serve(stream, reset).await,
@@ -112,21 +109,23 @@ impl Rig {
                 });
             }
         });
-        Self { addr: Some(addr), state, server }
+        Self { addr: Some(addr), state, _server: server }
     }
 
     pub(crate) fn on_socket(path: &Path, script: impl FnMut(&Seen) -> Act + Send + 'static) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         let state = Arc::new(State::new(script));
         let shared = Arc::clone(&state);
-        let server = tokio::spawn(async move {
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let state = Arc::clone(&shared);
-                tokio::spawn(async move { state.serve(stream, || {}).await });
+                connections.spawn(async move { state.serve(stream, || {}).await });
             }
         });
-        Self { addr: None, state, server }
+        Self { addr: None, state, _server: server }
     }
 
     /// The sandbox that it passes requests to.

@@ -134,7 +134,8 @@ impl Service {
         place: &Place,
         deadline: Instant,
     ) -> Result<BackendAnswer, SendFault> {
-        if tokio::time::timeout_at(deadline, self.look(false)).await.is_err() {
+        // Once somebody was found, looking goes on beside the calls.
+        if self.members.is_empty() && tokio::time::timeout_at(deadline, self.look(false)).await.is_err() {
             return Err(Failed::Timeout("no address in time".to_owned()).into_fault(false));
         }
         let read = is_read(&request.method);
@@ -244,7 +245,7 @@ impl Service {
         let now = Instant::now();
         let trouble = match &one.result {
             Ok(answer) => matches!(answer.status, 502..=504),
-            Err(failed) => failed.is_the_members(),
+            Err(failed) => failed.is_trouble(),
         };
         match &one.result {
             Ok(answer) if matches!(answer.status, 429 | 503 | 504) => place.lost(),
@@ -252,8 +253,7 @@ impl Service {
             Err(Failed::Timeout(_)) => place.lost(),
             Err(_) => {}
         }
-        let neutral = matches!(&one.result, Err(failed) if !failed.is_the_members());
-        if neutral {
+        if matches!(&one.result, Err(failed) if failed.says_nothing()) {
             return;
         }
         let count = |state: &str| {

@@ -3,7 +3,7 @@
 //! Promises: whatever passes has one length, one host, one credential, one path, one method and
 //! standard line ends, so that no proxy in front can have seen another request in the same bytes.
 //! Pingora itself accepts and repairs more than twenty such forms. Never repairs. Called by
-//! `adapters::door`, for HTTP/1 and HTTP/2. Follows RFC 9112 sections 2.2, 3.2, 6.1 and 6.3 and
+//! `adapters::door`, for HTTP/1 and HTTP/2, and by the fuzzer. Follows RFC 9112 sections 2.2, 3.2, 6.1 and 6.3 and
 //! RFC 9113 section 8, stricter where they leave a choice.
 
 use http::HeaderMap;
@@ -24,19 +24,19 @@ const CONNECTION_OPTIONS: [&str; 7] = ["close", "keep-alive", "te", "trailer", "
 
 /// What the head says about the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Framing {
+pub struct Framing {
     /// Declared length of the body.
-    pub(super) content_length: Option<u64>,
+    pub content_length: Option<u64>,
     /// Whether the body comes in chunks.
-    pub(super) chunked: bool,
+    pub chunked: bool,
     /// Whether the client waits for a word before it sends the body.
-    pub(super) expects_continue: bool,
+    pub expects_continue: bool,
     /// Whether another protocol was offered, which is not taken up.
-    pub(super) upgrade: bool,
+    pub upgrade: bool,
 }
 
 /// Reads the framing out of the raw head, up to and including the empty line.
-pub(super) fn read(raw: &[u8], head_bytes_max: usize) -> Result<Framing, Fault> {
+pub fn read(raw: &[u8], head_bytes_max: usize) -> Result<Framing, Fault> {
     if raw.len() > head_bytes_max {
         return Err(too_long());
     }

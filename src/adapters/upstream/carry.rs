@@ -151,7 +151,7 @@ impl Upstream {
         (era, session): (Era, Option<&str>),
         until: Instant,
     ) -> Result<Heard, SendFault> {
-        let offer = self.offer.load();
+        let offer = self.offer.load_full();
         let schema =
             asked.once().then(|| offer.as_ref().and_then(|offer| schema(&offer.tools, &asked.params))).flatten();
         let leaving = AtomicBool::new(false);
@@ -182,8 +182,7 @@ impl Upstream {
 
     fn answer(&self, heard: Heard) -> BackendAnswer {
         let status = status(&heard);
-        // WHY: the server has other tools than it was thought to have, or another revision.
-        if !(200..300).contains(&heard.status) || matches!(heard.said, Said::Error(_)) && status == 422 {
+        if stale(&heard) {
             self.look_again();
         }
         let body = match heard.said {
@@ -212,6 +211,15 @@ fn status(heard: &Heard) -> u16 {
             let code = error.get("code").and_then(Value::as_i64);
             if code.is_some_and(|code| NOTHING_DONE.contains(&code)) { 422 } else { 500 }
         }
+    }
+}
+
+/// Whether the server has other tools, or another revision, than it was thought to have.
+fn stale(heard: &Heard) -> bool {
+    match &heard.said {
+        Said::Error(error) => matches!(error.get("code").and_then(Value::as_i64), Some(-32601 | -32020 | -32022)),
+        Said::Nothing => matches!(heard.status, 400 | 404 | 405),
+        Said::Result(_) => false,
     }
 }
 

@@ -4,3 +4,5 @@ mod scripted;
 mod modern;
 mod legacy;
 mod offers;
+mod real;
+mod tls;

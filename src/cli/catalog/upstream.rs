@@ -175,7 +175,10 @@ fn difference(seen: &Seen, pins: &Pins, offer: &Offer) -> String {
     let is = offer.definition(seen.kind, &seen.name).cloned().unwrap_or_default();
     let mut text = format!("{} {}\n", seen.kind.as_str(), print::plain(&seen.name));
     match pins.pin(seen.kind, &seen.name) {
-        None => text += &format!("  new: {}\n", print::plain_json(&is.to_string())),
+        None => {
+            // WHY: writing to a `String` cannot fail.
+            let _infallible = writeln!(text, "  new: {}", print::plain_json(&is.to_string()));
+        }
         Some(pin) => {
             for change in changes(&pin.definition, &is) {
                 let [was, is] = [&change.was, &change.is].map(|value| print::plain_json(&value.to_string()));

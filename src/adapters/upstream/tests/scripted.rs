@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::adapters::upstream::Limits;
 use crate::adapters::upstream::Place;
@@ -65,6 +67,17 @@ pub(super) struct Scripted {
 
 impl Scripted {
     pub(super) async fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_as(None, script).await
+    }
+
+    pub(super) async fn start_tls(
+        tls: rustls::ServerConfig,
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_as(Some(TlsAcceptor::from(Arc::new(tls))), script).await
+    }
+
+    async fn start_as(tls: Option<TlsAcceptor>, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -73,7 +86,17 @@ impl Scripted {
         running.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&script), Arc::clone(&remember)));
+                let (script, remember, tls) = (Arc::clone(&script), Arc::clone(&remember), tls.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(stream, script, remember).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, script, remember).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { port, seen, _running: running }
@@ -105,7 +128,7 @@ impl Scripted {
     }
 }
 
-async fn serve(mut stream: TcpStream, script: Arc<Script>, remember: Arc<Mutex<Vec<Seen>>>) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Arc<Script>, remember: Arc<Mutex<Vec<Seen>>>) {
     let mut buffer = Vec::new();
     while let Some(seen) = request(&mut stream, &mut buffer).await {
         remember.lock().unwrap().push(seen.clone());
@@ -130,7 +153,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, remember: Arc<Mutex<V
     }
 }
 
-async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+async fn request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> Option<Seen> {
     loop {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
