@@ -7,6 +7,7 @@
 pub mod keys;
 pub mod stop;
 mod backends;
+mod callers;
 mod clock;
 mod desk;
 mod doors;
@@ -18,7 +19,6 @@ mod upstream;
 mod vitals;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,8 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 pub use self::backends::targets;
+pub use self::callers::issuers;
+use self::callers::secret;
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
 pub use self::ledger::examine_ledger;
@@ -44,20 +46,16 @@ use crate::adapters::backend::Backends;
 use crate::adapters::door;
 use crate::adapters::facts::RecentCalls;
 use crate::adapters::journal;
-use crate::adapters::keys::IssuerConfig;
 use crate::adapters::keys::Keys;
-use crate::adapters::keys::source::KeySource;
 use crate::config;
 use crate::config::Settings;
 use crate::domain::audit::record::Record;
 use crate::domain::audit::record::Stage;
 use crate::domain::canonical;
-use crate::domain::identity::issuer::Alg;
-use crate::domain::identity::issuer::ClaimMap;
-use crate::domain::identity::issuer::IssuerSettings;
 use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
+use crate::pep::Signers;
 use crate::pep::desk::Desk;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Journal;
@@ -96,6 +94,9 @@ pub enum AppFault {
     /// Issuers.
     #[error("issuers: {0}")]
     Issuers(String),
+    /// Token services.
+    #[error("token services: {0}")]
+    Exchange(String),
     /// A file with a secret or a key.
     #[error("{path}: {cause}; {remedy}")]
     File {
@@ -149,7 +150,8 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let (mcp, admin) = (door.addr(), operators.addr);
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
-    let keys = loaded(issuers(&settings, &resource)?).await;
+    let signers = Arc::new(Signers::new(own.ring.clone()));
+    let keys = loaded(callers::issuers_with(&settings, &resource, &signers)?).await;
     let records = Arc::clone(&journal) as Arc<dyn Journal>;
     let policy = policy::open(&settings, checker, &records, &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
@@ -169,7 +171,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         journal: records,
         facts: Arc::new(RecentCalls::new()),
         clock: Arc::clone(&clock),
-        propagation: propagation(&settings, own, &resource)?,
+        propagation: callers::propagation(&settings, Arc::clone(&signers), &resource)?,
         metrics: Arc::clone(&metrics),
         settings: sentence_settings(&settings, &resource, operators.addr),
         in_flight: pep::InFlight::default(),
@@ -199,12 +201,15 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let names = doors::operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
     let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
+    let rotation = keys::Rotation::new(&settings, signers, Arc::clone(&gate.clock), Arc::clone(&gate.journal));
+    let of_rotation = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let mut others = doors::watched(secured, settings.reload_every, &stopped);
     others.extend([
         listening,
         task(async move { keys.run(of_keys).await }),
         task(backends::look_after(backends, stopped.clone())),
+        task(rotation.run(of_rotation)),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
         task(operators.serve(Arc::clone(&parts) as Arc<dyn admin::Vitals>, api, names)),
@@ -293,6 +298,7 @@ pub fn now_s() -> i64 {
 /// Keys that were looked at once.
 async fn loaded(keys: Keys) -> Arc<Keys> {
     keys.load().await;
+    keys.probe(now_s()).await;
     Arc::new(keys)
 }
 
@@ -348,94 +354,10 @@ pub fn resource(settings: &Settings, mcp: SocketAddr) -> String {
 #[must_use]
 pub fn parties(settings: &Settings) -> Vec<String> {
     let mut faults: Vec<String> = doors::check(settings).into_iter().map(|fault| fault.to_string()).collect();
-    faults.extend(issuers(settings, &resource(settings, settings.mcp)).err().map(|fault| fault.to_string()));
-    for backend in &settings.backends {
-        if let config::Propagation::Static { secret_file } = &backend.propagation {
-            faults.extend(secret(secret_file).err().map(|fault| format!("backend `{}`: {fault}", backend.name)));
-        }
-    }
+    faults.extend(callers::faults(settings));
     faults.extend(backends::faults(settings));
     faults.extend(ledger::check(settings).err().map(|fault| fault.to_string()));
     faults
-}
-
-/// The settings' issuers, as `adapters::keys` takes them.
-pub fn issuers(settings: &Settings, resource: &str) -> Result<Keys, AppFault> {
-    let mut callers = Vec::new();
-    for issuer in &settings.issuers {
-        let mut of_issuer = IssuerSettings::new(&issuer.name, &issuer.issuer, resource);
-        if !issuer.audiences.is_empty() {
-            of_issuer.audiences.clone_from(&issuer.audiences);
-        }
-        of_issuer.kind = issuer.kind;
-        of_issuer.algs = algs(&issuer.algorithms);
-        of_issuer.leeway_s = i64::try_from(issuer.leeway.as_secs()).unwrap_or(i64::MAX);
-        of_issuer.claims = claims(&issuer.claims);
-        of_issuer.tenants_allowed.clone_from(&issuer.tenants);
-        let mut config = IssuerConfig::new(of_issuer, key_source(&issuer.keys)?);
-        config.refresh = issuer.refresh;
-        config.max_stale = issuer.max_stale;
-        callers.push(config);
-    }
-    let mut approvers = Vec::new();
-    for issuer in &settings.approval_issuers {
-        let mut of_issuer = IssuerSettings::of_approvals(&issuer.name, &issuer.issuer);
-        of_issuer.algs = algs(&issuer.algorithms);
-        of_issuer.tenants_allowed.clone_from(&issuer.tenants);
-        approvers.push(IssuerConfig::new(of_issuer, key_source(&issuer.keys)?));
-    }
-    let keys = Keys::new(callers).map_err(|fault| AppFault::Issuers(fault.to_string()))?;
-    keys.with_approvers(approvers).map_err(|fault| AppFault::Issuers(format!("of approvals: {fault}")))
-}
-
-fn algs(names: &[String]) -> Vec<Alg> {
-    names.iter().filter_map(|name| Alg::named(name)).collect()
-}
-
-fn key_source(keys: &config::KeySource) -> Result<KeySource, AppFault> {
-    Ok(match keys {
-        config::KeySource::File(path) => KeySource::File(path.clone()),
-        config::KeySource::Url(url) => KeySource::Url(url.clone()),
-        config::KeySource::SecretFile(path) => KeySource::Secret(secret(path)?.into_bytes()),
-    })
-}
-
-fn claims(raw: &config::RawClaims) -> ClaimMap {
-    ClaimMap {
-        user: raw.user.clone(),
-        tenants: raw.tenants.clone(),
-        active_tenant: raw.active_tenant.clone(),
-        roles: raw.roles.clone(),
-        teams: raw.teams.clone(),
-        permissions: raw.permissions.clone(),
-        scopes: raw.scopes.clone(),
-        client: raw.client.clone(),
-    }
-}
-
-/// A secret from a file, without the line end that editors add.
-fn secret(path: &Path) -> Result<String, AppFault> {
-    let text = std::fs::read_to_string(path).map_err(|cause| AppFault::File {
-        path: path.to_owned(),
-        cause: cause.to_string(),
-        remedy: "make the file readable for the gateway's user",
-    })?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-fn propagation(settings: &Settings, own: OwnKeys, resource: &str) -> Result<pep::Propagation, AppFault> {
-    let mut proofs = std::collections::BTreeMap::new();
-    for backend in &settings.backends {
-        let proof = match &backend.propagation {
-            config::Propagation::Assertion { audience, lifetime } => {
-                pep::Proof::Assertion { audience: audience.clone(), lifetime: *lifetime }
-            }
-            config::Propagation::Static { secret_file } => pep::Proof::Static(secret(secret_file)?),
-        };
-        proofs.insert(backend.name.clone(), proof);
-    }
-    proofs.extend(upstream::proofs(settings));
-    Ok(pep::Propagation { issuer: resource.to_owned(), key: own.assertion, backends: proofs })
 }
 
 fn answer_limits(settings: &Settings) -> canonical::Limits {
@@ -469,6 +391,11 @@ fn sentence_settings(settings: &Settings, resource: &str, admin: SocketAddr) -> 
         resource: resource.to_owned(),
         issuers: settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
         scopes: settings.issuers.iter().flat_map(|issuer| issuer.scopes.clone()).collect(),
+        needs: pep::Needs {
+            read: settings.scopes.read.clone(),
+            write: settings.scopes.write.clone(),
+            admin: settings.scopes.admin.clone(),
+        },
         approvals_link: approvals_link(settings, admin),
         patience: Patience { resend_ms: ms(ledger.resend_within), settle: ledger.settle_after },
     }

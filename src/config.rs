@@ -4,6 +4,7 @@
 //! members are faults; relative paths are relative to the file; secrets are references to files.
 //! Never opens a socket and never reads a secret. Called by `app` and the commands.
 
+mod callers;
 mod check;
 mod raw;
 mod units;
@@ -13,6 +14,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use callers::ApprovalIssuer;
+pub use callers::Introspection;
+pub use callers::Issuer;
+pub use callers::KeySource;
+pub use callers::Propagation;
+pub use callers::Rotation;
+pub use callers::Scopes;
+pub use callers::Way;
 pub use check::load;
 pub use check::parse;
 pub use check::place;
@@ -29,7 +38,6 @@ pub use raw::schema;
 pub use upstream::Credential;
 pub use upstream::Upstream;
 
-use crate::domain::identity::AuthMethod;
 use crate::domain::limit::Rates;
 
 /// One thing wrong with a settings file.
@@ -67,6 +75,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Who vouches for callers.
     pub issuers: Vec<Issuer>,
+    /// Scopes that calls need.
+    pub scopes: Scopes,
     /// Tools and routes.
     pub catalog: PathBuf,
     /// The policy bundle, and how a change of it goes live.
@@ -89,6 +99,8 @@ pub struct Settings {
     pub operators: Operators,
     /// Folder with the gateway's own keys; made on first start.
     pub keys_dir: PathBuf,
+    /// When the key that signs assertions is replaced.
+    pub rotation: Rotation,
     /// Tools per page of `tools/list`.
     pub list_page: usize,
     /// How long a client may keep a tool list.
@@ -163,61 +175,6 @@ pub struct Subscriptions {
     pub caller: usize,
     /// In all.
     pub all: usize,
-}
-
-/// Who vouches for callers.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Issuer {
-    /// Short name, for logs and metrics.
-    pub name: String,
-    /// Kind of credential.
-    pub kind: AuthMethod,
-    /// Exact `iss`.
-    pub issuer: String,
-    /// Accepted `aud` values.
-    pub audiences: Vec<String>,
-    /// Tenants that this issuer may vouch for; empty means any.
-    pub tenants: Vec<String>,
-    /// Accepted `alg` values.
-    pub algorithms: Vec<String>,
-    /// Where the keys are.
-    pub keys: KeySource,
-    /// How often keys are fetched.
-    pub refresh: Duration,
-    /// How long keys that cannot be refreshed stay good.
-    pub max_stale: Duration,
-    /// Tolerated clock difference.
-    pub leeway: Duration,
-    /// Claim names.
-    pub claims: RawClaims,
-    /// Scopes named in the RFC 9728 document.
-    pub scopes: Vec<String>,
-}
-
-/// Whose signed approvals are accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApprovalIssuer {
-    /// Short name; it begins the ids of its approvals here.
-    pub name: String,
-    /// Exact `iss`.
-    pub issuer: String,
-    /// Accepted `alg` values.
-    pub algorithms: Vec<String>,
-    /// Where the keys are.
-    pub keys: KeySource,
-    /// Tenants that it may approve for; empty means any.
-    pub tenants: Vec<String>,
-}
-
-/// Where an issuer's keys are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeySource {
-    /// A JWKS file.
-    File(PathBuf),
-    /// A JWKS URL.
-    Url(String),
-    /// A file with a shared secret (HS256, LoopIQ-issued tokens only).
-    SecretFile(PathBuf),
 }
 
 /// The policy bundle, and how a change of it goes live.
@@ -397,23 +354,6 @@ pub struct Concurrency {
     pub queue: usize,
     /// How long one may wait.
     pub wait: Duration,
-}
-
-/// How the gateway proves the caller to the backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Propagation {
-    /// A short-lived JWT signed by the gateway.
-    Assertion {
-        /// Its `aud`.
-        audience: String,
-        /// How long it is good.
-        lifetime: Duration,
-    },
-    /// A service credential from a file, sent as bearer.
-    Static {
-        /// The file.
-        secret_file: PathBuf,
-    },
 }
 
 /// The journal.

@@ -17,6 +17,8 @@ pub mod rollout;
 pub mod shadow;
 mod asked;
 mod receive;
+mod scopes;
+mod signers;
 mod recall;
 mod decide;
 pub mod approve;
@@ -46,10 +48,13 @@ pub use inflight::InFlight;
 pub use limit::Limiter;
 pub use listen::Listeners;
 pub use offered::Levels;
+pub use outbound::NoExchange;
 pub use outbound::Proof;
 pub use outbound::Propagation;
 pub use quiet::Quiet;
 pub use refused::Refused;
+pub use scopes::Needs;
+pub use signers::Signers;
 
 use self::arrival::Answer;
 use self::arrival::Arrival;
@@ -137,6 +142,8 @@ pub struct Settings {
     pub issuers: Vec<String>,
     /// Scopes named there.
     pub scopes: Vec<String>,
+    /// Scopes that calls need.
+    pub needs: Needs,
     /// Where approvers open an approval, without its id; empty when nothing is to be named.
     pub approvals_link: String,
     /// How long what is tried to find out what became of a write.
@@ -218,6 +225,7 @@ impl Pep {
         self.reopen(&standing, asked, &call).await?;
         let mut recalled = self.recall(&standing, asked, &call).await;
         let target = self.target(&standing, arrival, asked, &call, &recalled)?;
+        self.scoped(&standing, &target.tool)?;
         let ruling = self.decide(&standing, asked, &target, &recalled); // decide
         let permit = self.approve(&standing, asked, ruling, target, &mut recalled).await?; // (preview, approve)
         let held = self.remember(&standing, &permit, asked, &recalled).await?; // remember

@@ -132,7 +132,7 @@ async fn start(args: &Args, dir: &Path) -> Result<Demo, String> {
     let backend = sandbox::start(sandbox::Settings {
         listen: args.backend,
         store: sandbox::Store::Memory,
-        trust: Some(own.assertion.jwks()),
+        trust: Some(own.ring.jwks(app::now_s())),
     })
     .await
     .map_err(|fault| fault.to_string())?;

@@ -287,6 +287,8 @@ pub struct Tool {
     pub tenant_arguments: Vec<String>,
     /// JSON pointers to argument fields that audit must not keep in clear.
     pub sensitive: Vec<String>,
+    /// Scopes that a token needs for it, besides those that the settings ask for its effect.
+    pub scopes: Vec<String>,
     /// Query flag or header that makes the backend do a dry run.
     pub dry_run: Option<DryRun>,
     /// Whether the backend honours `Idempotency-Key` on this route.

@@ -158,7 +158,7 @@ impl Pep {
             return Ok(Outcomes::Backend(answer));
         }
         let execution_id = asked.underway.as_ref().map(|underway| underway.execution_id.clone());
-        let outbound = self.outbound(standing, asked, action, request, execution_id.as_deref());
+        let outbound = self.outbound(standing, asked, action, request, execution_id.as_deref()).await;
         let outbound = outbound.inspect_err(|_| came(asked, Came::NotSent))?;
         let send_before = asked.underway.as_ref().map(|underway| underway.send_before);
         let outbound = Outbound { send_before, ..outbound };
@@ -178,7 +178,7 @@ impl Pep {
     }
 
     /// A route's request with the ids and the proof of the caller that go with it.
-    pub(super) fn outbound(
+    pub(super) async fn outbound(
         &self,
         standing: &Standing,
         asked: &Asked,
@@ -197,8 +197,11 @@ impl Pep {
             if_match: asked.if_match.as_deref().filter(|_| execution_id.is_some()),
             trace: &asked.trace,
         };
-        let caller = CallerProof { user: &standing.principal.user, roles: &standing.principal.roles };
-        self.propagation.outbound(request, action.tenant.as_str(), caller, &ids, asked.now_ms.div_euclid(1000))
+        let principal = &standing.principal;
+        let caller = CallerProof { issuer: &principal.issuer, user: &principal.user, roles: &principal.roles };
+        // WHY not when the call came: it may have waited since, and what is minted now lives from now.
+        let now_s = self.clock.now_ms().div_euclid(1000);
+        self.propagation.outbound(request, action.tenant.as_str(), caller, &ids, now_s).await
     }
 
     /// Looks at what came back, and lets through what the caller may see.

@@ -20,6 +20,8 @@ use crate::domain::identity::ClientCertificate;
 use crate::domain::identity::Principal;
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::identity::metadata;
+use crate::domain::identity::shown;
+use crate::domain::identity::shown::Shown;
 use crate::domain::mcp;
 use crate::domain::mcp::Head;
 use crate::domain::mcp::Message;
@@ -39,7 +41,7 @@ impl Pep {
                 &self.settings.scopes,
                 "LoopIQ through loopgate",
             ),
-            "/.well-known/jwks.json" => self.propagation.key.jwks(),
+            "/.well-known/jwks.json" => self.propagation.signers.jwks(self.clock.now_ms().div_euclid(1000)),
             _ => return Some(Answer::empty(404)),
         };
         Some(match head.method.as_str() {
@@ -71,11 +73,19 @@ impl Pep {
     pub(super) async fn identified(
         &self,
         head: &Head,
-        _certificate: Option<&ClientCertificate>,
+        certificate: Option<&ClientCertificate>,
         now_ms: i64,
     ) -> Result<Arc<Principal>, AuthFault> {
-        let headers: Vec<&str> = head.all("authorization").collect();
-        self.keys.principal(identity::token::credentials(&headers)?, now_ms.div_euclid(1000)).await
+        let all = |name| head.all(name).collect();
+        let shown = Shown {
+            authorization: all("authorization"),
+            user: all(shown::USER_HEADER),
+            tenant: all(shown::TENANT_HEADER),
+            roles: all(shown::ROLES_HEADER),
+            teams: all(shown::TEAMS_HEADER),
+            certificate,
+        };
+        self.keys.identify(&shown, now_ms.div_euclid(1000)).await
     }
 
     /// Credential to principal.

@@ -184,7 +184,9 @@ mod tests {
         let refused = Refused::new();
         let (mut written, mut told) = (0, BTreeMap::new());
         let mut tell = |counts: BTreeMap<Turned, u64>| {
-            counts.into_iter().for_each(|(cause, count)| *told.entry(cause).or_insert(0) += count);
+            for (cause, count) in counts {
+                *told.entry(cause).or_insert(0) += count;
+            }
         };
         for n in 0..10_000 {
             let cause = if n % 4 == 0 { Turned::HeadTooLong } else { Turned::Malformed };

@@ -137,8 +137,9 @@ impl Bench {
             clock,
             propagation: pep::Propagation {
                 issuer: resource.clone(),
-                key: own.assertion,
+                signers: Arc::new(pep::Signers::new(own.ring)),
                 backends: [("loopiq".to_owned(), proof)].into(),
+                exchange: Arc::new(pep::NoExchange),
             },
             metrics,
             settings: pep::Settings {
@@ -150,6 +151,7 @@ impl Bench {
                 resource,
                 issuers: Vec::new(),
                 scopes: Vec::new(),
+                needs: pep::Needs::default(),
                 approvals_link: String::new(),
                 patience: pep::reconcile::Patience { resend_ms: 3_600_000, settle: Duration::from_secs(30) },
             },

@@ -11,6 +11,8 @@
     reason = "a test that cannot go on has failed; helpers of tests count as production code to clippy"
 )]
 
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod harness;
 mod message;
 mod bench;
@@ -19,9 +21,14 @@ mod attack;
 mod deny;
 mod tenancy;
 mod identity;
+mod authorities;
+mod credentials;
+mod propagation;
+mod scopes;
 mod ids;
 mod once;
 mod probes;
+mod secured;
 mod writes;
 mod approvals;
 mod desk;

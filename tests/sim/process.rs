@@ -169,7 +169,12 @@ impl Process {
 fn propagation() -> pep::Propagation {
     let key = SigningKey::generate(&[7; 32]).unwrap();
     let proof = pep::Proof::Static("secret".to_owned());
-    pep::Propagation { issuer: "sim".to_owned(), key, backends: [("loopiq".to_owned(), proof)].into() }
+    pep::Propagation {
+        issuer: "sim".to_owned(),
+        signers: Arc::new(key.into()),
+        backends: [("loopiq".to_owned(), proof)].into(),
+        exchange: Arc::new(pep::NoExchange),
+    }
 }
 
 fn settings(patience: Patience) -> pep::Settings {
@@ -182,6 +187,7 @@ fn settings(patience: Patience) -> pep::Settings {
         resource: "http://127.0.0.1/mcp".to_owned(),
         issuers: Vec::new(),
         scopes: Vec::new(),
+        needs: pep::Needs::default(),
         approvals_link: String::new(),
         patience,
     }

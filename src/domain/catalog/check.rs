@@ -29,6 +29,7 @@ use super::template::Segment;
 use super::template::Template;
 use super::text;
 use crate::domain::canonical;
+use crate::domain::identity::metadata::is_scope;
 
 pub(super) mod input;
 
@@ -97,6 +98,9 @@ fn tool(raw: &RawTool, default_backend: &str, faults: &mut Faults<'_>) -> Option
     if raw.audit == Audit::BestEffort && raw.effect != Effect::Read {
         faults.at("audit", "only a read may go unrecorded", "write `audit: durable`, or leave it out");
     }
+    if !raw.scopes.iter().all(|scope| is_scope(scope)) {
+        faults.at("scopes", "something in it is no scope", "name scopes as tokens carry them, each by itself");
+    }
     let (answerer, template) = answerer?;
     let digest = canonical::digest_value(&json!({ "tool": raw, "backend": default_backend }));
     if let Err(fault) = &digest {
@@ -119,6 +123,7 @@ fn tool(raw: &RawTool, default_backend: &str, faults: &mut Faults<'_>) -> Option
         record_ids: raw.record_ids.clone(),
         tenant_arguments: raw.tenant_arguments.clone(),
         sensitive: raw.sensitive.clone(),
+        scopes: raw.scopes.clone(),
         dry_run: raw.dry_run.clone(),
         idempotent: raw.idempotent == Idempotent::Backend,
         lookup: raw.lookup.clone(),

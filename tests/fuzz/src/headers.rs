@@ -81,12 +81,11 @@ fn admitted(head: &Head) {
     let rules = DoorRules { loopback: true, ..DoorRules::default() };
     if receive_head(head, &rules).is_ok() {
         let host = head.get("host").expect("a host is needed").to_ascii_lowercase();
-        let ours = match host.strip_prefix('[') {
-            Some(v6) => v6.split(']').next().is_some_and(|ip| ip.parse() == Ok(Ipv6Addr::LOCALHOST)),
-            None => {
-                let name = host.split(':').next().unwrap_or_default();
-                name == "localhost" || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
-            }
+        let ours = if let Some(v6) = host.strip_prefix('[') {
+            v6.split(']').next().is_some_and(|ip| ip.parse() == Ok(Ipv6Addr::LOCALHOST))
+        } else {
+            let name = host.split(':').next().unwrap_or_default();
+            name == "localhost" || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
         };
         assert!(ours, "`{host}` is not a name of this machine");
     }

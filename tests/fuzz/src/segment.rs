@@ -34,14 +34,19 @@ struct Genuine {
     pem: String,
 }
 
-static GENUINE: LazyLock<Genuine> = LazyLock::new(make);
+static GENUINE: LazyLock<Genuine> = LazyLock::new(|| make("event"));
+/// The same but for the last record, every hash of it as it must be: only what was signed tells.
+static FORGED: LazyLock<Genuine> = LazyLock::new(|| make("forged"));
 
-fn make() -> Genuine {
+fn make(last_word: &str) -> Genuine {
     let pem =
         signing::SigningKey::generate(&[3; 32]).expect("32 bytes are a key").to_pkcs8_pem().expect("it has a form");
     let signer = Signer::from_pem(&pem).expect("it is a key");
     let (mut files, mut checkpoints) = (Files::new(), Vec::new());
-    let event = |number: i64| Record::event(Stage::Config("loaded"), NOW + number, format!("event {number}")).body();
+    let said = |word: &str, number: i64| {
+        Record::event(Stage::Config("loaded"), NOW + number, format!("{word} {number}")).body()
+    };
+    let event = |number: i64| said("event", number);
     let start = |prev_epoch, prev_size, prev_head: String| {
         Record::recovered(NOW, &Recovered::Start { prev_epoch, prev_size, prev_head, bytes_dropped: 0 }).body()
     };
@@ -64,7 +69,7 @@ fn make() -> Genuine {
     files.insert(SegmentName { epoch: 1, first: 3 }, std::mem::take(&mut out));
     let mut chain = Chain::begin("fuzz", "w", 2, Some(previous));
     chain.push(&start(1, size, head), &mut out);
-    chain.push(&event(5), &mut out);
+    chain.push(&said(last_word, 5), &mut out);
     sign(&chain, true);
     files.insert(SegmentName { epoch: 2, first: 0 }, out);
     let notes = checkpoints.iter().map(|checkpoint| checkpoint.to_note(&signer) + "\n").collect();
@@ -104,6 +109,7 @@ fn edited(mut data: &[u8]) -> Files {
                 bytes.splice(at..at, with.iter().copied());
             }
             2 => bytes.truncate(at),
+            3 if count == u8::MAX => files = FORGED.files.clone(),
             3 => drop(files.remove(&name)),
             4 => {
                 let copy = bytes.clone();
@@ -168,7 +174,7 @@ fn taken_over(files: &Files) {
     let key = SigningKey::Pem(GENUINE.pem.clone());
     let settings = Settings::new(dir.path().to_owned(), "w".to_owned(), "fuzz".to_owned(), key);
     let opened = Journal::open(settings, Arc::new(|| NOW + 10_000)).expect("whatever is there, a gateway can go on");
-    let public = opened.public_key().clone();
+    let public = *opened.public_key();
     opened.close().expect("the disk is well");
     let fine = checked(dir.path(), &public);
     // What is no record was moved aside; what is left under the name of a segment is what counts.
@@ -195,7 +201,7 @@ fn pieces(data: &[u8]) {
         assert!(serde_json::from_slice::<serde_json::Value>(data).is_ok(), "a line is JSON");
         assert_eq!(line.at().to_string().parse().as_ref(), Ok(&line.at()), "a place is read as it is written");
     }
-    let _ = request_id_of(data);
+    drop(request_id_of(data));
     let text = String::from_utf8_lossy(data);
     let (notes, left) = split_notes(&text);
     assert!(left <= text.len());
@@ -209,6 +215,8 @@ fn pieces(data: &[u8]) {
         if let Some(segment) = SegmentName::read(name) {
             assert_eq!(segment.to_string(), name, "two names for one segment");
         }
-        let _ = read_origin(name);
+        if let Some((deployment, writer, epoch)) = read_origin(name) {
+            assert!(name.starts_with(&format!("{deployment}/{writer}/")) && name.ends_with(&epoch.to_string()));
+        }
     }
 }

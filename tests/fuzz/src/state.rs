@@ -65,15 +65,15 @@ fn others(holder: &Holder) -> Vec<Holder> {
         |other| other.tenant.push('x'),
         |other| {
             other.user = format!("{}{}", other.user, other.client);
-            other.client = "-".to_owned();
+            "-".clone_into(&mut other.client);
         },
     ];
-    let changed = changes.iter().map(|change| {
+    let everybody = changes.iter().map(|change| {
         let mut other = holder.clone();
         change(&mut other);
         other
     });
-    changed.filter(|other| other != holder).collect()
+    everybody.filter(|other| other != holder).collect()
 }
 
 fn changed(mut data: &[u8]) {

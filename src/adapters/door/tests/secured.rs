@@ -301,7 +301,7 @@ async fn a_client_certificate_is_verified_before_anybody_hears_of_it() {
     let text = stage.client(Some(&good)).post(stage.url("/who")).send().await.unwrap().text().await.unwrap();
     let who: serde_json::Value = serde_json::from_str(&text).unwrap();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &good.der);
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = digest.as_ref().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     assert_eq!(who["certificate"], serde_json::json!([hex, ["dns:helix.internal", "uri:spiffe://loopiq/helix"]]));
     // Where a certificate is only asked for, a bad one is still sent away.
     let mut optional = secured_with(DoorLimits::default(), Some(false)).await;

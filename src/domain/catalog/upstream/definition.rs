@@ -150,6 +150,8 @@ fn build(made: Made, said: &ToolTerms, terms: &Terms, digest: &str) -> Result<To
         record_ids: said.record_ids.clone(),
         tenant_arguments: said.tenant_arguments.clone(),
         sensitive: said.sensitive.clone(),
+        // What its effect needs in the settings counts for it too; a server names no scopes of ours.
+        scopes: Vec::new(),
         dry_run: None,
         idempotent: false,
         lookup: None,
