@@ -47,6 +47,7 @@ use crate::adapters::backend::Backends;
 use crate::adapters::door;
 use crate::adapters::facts::RecentCalls;
 use crate::adapters::journal;
+use crate::adapters::keys::Keys;
 use crate::config;
 use crate::config::Settings;
 use crate::domain::audit::record::Record;
@@ -121,9 +122,6 @@ pub enum AppFault {
 /// built-in goes on for longer than its timer can see.
 const JUDGE_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a start waits for what upstream servers offer; who answers later joins later.
-const UPSTREAMS_ANSWER_WITHIN: Duration = Duration::from_secs(3);
-
 /// A running gateway.
 pub struct Running {
     /// Where MCP clients connect.
@@ -147,26 +145,21 @@ pub async fn start(settings: Settings) -> Result<Running, AppFault> {
 /// The same, with bundles tried in children of `checker`, for programs that are not loopgate themselves.
 pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running, AppFault> {
     let own = OwnKeys::open(&settings.keys_dir)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let metrics = Arc::new(Metrics::new());
+    let (clock, metrics): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(Metrics::new()));
     let doors::Doors { door, operators, secured, urls } = doors::open(&settings, &clock, &metrics).await?;
     let (mcp, admin) = (door.addr(), operators.addr);
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
     let (signers, keys) = callers::known(&settings, &resource, own.ring.clone()).await?;
-    let policy::Policy { cell, steward, watcher, judge, told } =
-        policy::open(&settings, checker, &(Arc::clone(&journal) as Arc<dyn Journal>), &clock, &metrics)?;
+    let policy = policy::open(&settings, checker, &(Arc::clone(&journal) as Arc<dyn Journal>), &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
     let (stop, stopped) = watch::channel(false);
-    let upstreams = upstream::servers(&settings, &metrics);
-    let listening = task(upstream::run(Arc::clone(&upstreams), stopped.clone()));
-    upstreams.first(UPSTREAMS_ANSWER_WITHIN).await;
-    let mut watcher = watcher.with_neighbours(upstream::neighbours(&settings, &upstreams));
-    let seen = watcher.first().await;
+    let (upstreams, listening) = upstream::start(&settings, &metrics, &stopped).await;
+    let (watcher, seen) = upstream::joined(policy.watcher, &settings, &upstreams).await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = open_backends(&settings, &metrics);
     let gate = Arc::new(Pep {
-        rules: Arc::clone(&cell),
+        rules: Arc::clone(&policy.cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
         backend: Arc::new(upstream::Everyone { routes: Arc::clone(&backends), upstreams: Arc::clone(&upstreams) }),
         upstreams: Arc::clone(&upstreams) as Arc<dyn pep::ports::Upstreams>,
@@ -185,10 +178,10 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         limiter: limits::limiter(&settings, &ledger, &metrics)?,
         listeners: limits::listeners(&settings),
     });
-    let rollout = steward as Arc<dyn Rollout>;
+    let rollout = policy.steward as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
     let parts = Arc::new(Parts {
-        cell,
+        cell: policy.cell,
         rollout,
         keys: Arc::clone(&keys),
         journal,
@@ -210,7 +203,7 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, Arc::clone(&parts.ails), stopped.clone())),
         operated(operators, &settings, resource, &parts, &desk),
     ]);
-    let (judge, door) = (task(judge.run(told, stopped.clone())), task(door.run(gate, stopped)));
+    let (judge, door) = (task(policy.judge.run(policy.told, stopped.clone())), task(door.run(gate, stopped)));
     info!("serving MCP on {mcp}, operators on {admin}");
     Ok(Running { mcp, admin, urls, parts, desk, stop, door, judge, others })
 }
@@ -304,6 +297,7 @@ pub fn now_s() -> i64 {
     SystemClock.now_ms().div_euclid(1000)
 }
 
+/// Keys that were looked at once.
 async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Settings) -> Result<(), AppFault> {
     let opening = journal.opening();
     if opening.bytes_dropped > 0 {

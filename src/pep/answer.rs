@@ -198,7 +198,7 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
         Reply::Accepted => Vec::new(),
         Reply::Discovered(offers) => to.discover(&About { offers, ..about }, settings.list_ttl_ms),
         Reply::Initialized(offers) => to.initialize(&About { offers, ..about }),
-        Reply::Pong => to.pong(),
+        Reply::Pong | Reply::LevelSet => to.pong(),
         Reply::Tools { tools, next } => {
             let views: Vec<_> = tools.iter().map(|tool| super::own::view(tool)).collect();
             to.tools(&views, next.as_deref(), settings.list_ttl_ms)
@@ -215,7 +215,6 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
             // INVARIANT: only a modern client's call comes to this.
             to.input_required(requests, state.as_deref(), Map::from_iter([audit()])).unwrap_or_default()
         }
-        Reply::LevelSet => to.pong(),
     };
     Answer::json(200, bytes)
 }
