@@ -103,7 +103,11 @@ fn no_token(forge: &mut Forge<'_>) {
         ("another header", vec![("x-access-token", good)], "absent"),
         ("a name without a certificate", named(vec![]), "absent"),
         ("a name and roles without a certificate", named(vec![("x-loopiq-roles", "tenant_admin".into())]), "absent"),
-        ("a certificate told by a header", named(vec![("x-forwarded-client-cert", "DNS=helix.internal".into())]), "absent"),
+        (
+            "a certificate told by a header",
+            named(vec![("x-forwarded-client-cert", "DNS=helix.internal".into())]),
+            "absent",
+        ),
     ];
     for (wrong, headers, cause) in table {
         forge.table.push(Bad { kind: "none", wrong, headers, cause });
@@ -206,7 +210,11 @@ fn form_of_a_jwt(forge: &mut Forge<'_>) {
     let other = forge.person(&forge.but(PEOPLE, "jti", json!("two")));
     let public = String::from_utf8_lossy(&base64url(forge.world.people.key.public_key()).into_bytes()).into_owned();
     let rows = [
-        ("signed by a stranger under a known key's name", sign(&stranger, &forge.header(), &forge.claims(PEOPLE)), "bad_signature"),
+        (
+            "signed by a stranger under a known key's name",
+            sign(&stranger, &forge.header(), &forge.claims(PEOPLE)),
+            "bad_signature",
+        ),
         ("another payload under the same signature", format!("{header}.{tess}.{signature}"), "bad_signature"),
         ("another token's signature", format!("{front}.{}", other.rsplit('.').next().unwrap()), "bad_signature"),
         ("without a signature", format!("{front}."), "malformed"),
@@ -232,12 +240,27 @@ fn other_kinds(forge: &mut Forge<'_>) {
     let session = |claim: &str, value: Value| forge.session("loopiq-session+jwt", &forge.but(HELIX, claim, value));
     let rows = [
         ("service", "for another tenant", service("tenants", json!(["org_nordbank"])), "tenant_not_allowed"),
-        ("service", "for its tenant and another", service("tenants", json!(["org_gcn", "org_nordbank"])), "tenant_not_allowed"),
+        (
+            "service",
+            "for its tenant and another",
+            service("tenants", json!(["org_gcn", "org_nordbank"])),
+            "tenant_not_allowed",
+        ),
         ("service", "by the key of people", forge.person(&forge.claims(SERVICES)), "unknown_kid"),
         ("service", "expired", service("exp", json!(now - 3600)), "expired"),
-        ("loopiq", "with another secret", forge.shared("another secret of thirty-two bytes", &forge.claims(LOOPIQ)), "bad_signature"),
+        (
+            "loopiq",
+            "with another secret",
+            forge.shared("another secret of thirty-two bytes", &forge.claims(LOOPIQ)),
+            "bad_signature",
+        ),
         ("loopiq", "signed by a known key of others", forge.person(&forge.claims(LOOPIQ)), "alg_not_allowed"),
-        ("loopiq", "its secret under another issuer's name", forge.shared(SECRET, &forge.claims(PEOPLE)), "alg_not_allowed"),
+        (
+            "loopiq",
+            "its secret under another issuer's name",
+            forge.shared(SECRET, &forge.claims(PEOPLE)),
+            "alg_not_allowed",
+        ),
         ("loopiq", "expired", loopiq("exp", json!(now - 3600)), "expired"),
         ("loopiq", "for another audience", loopiq("aud", json!("helix")), "wrong_audience"),
         ("helix", "an access token", forge.session("at+jwt", &forge.claims(HELIX)), "typ"),
