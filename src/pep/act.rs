@@ -324,7 +324,10 @@ impl Pep {
             let withheld = Refusal::of(Code::ResponseWithheld).with_reasons(ruling.reasons().to_vec());
             return Err(withheld.detail(ruling.detail()).into());
         }
-        self.charge_after(standing, ruling.obligations(), permit.obligations())?;
+        // WHY withheld: the call has been carried out, and its caller must not take it for undone.
+        self.charge_after(standing, ruling.obligations(), permit.obligations()).map_err(|unknown| {
+            Refusal::of(Code::ResponseWithheld).with_reasons(unknown.reasons).detail(unknown.detail)
+        })?;
         let obligations = permit.obligations().iter().chain(ruling.obligations());
         Ok(obligations
             .filter_map(|one| match one {

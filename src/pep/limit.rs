@@ -1,7 +1,7 @@
 //! Limits: how many messages an organisation, a caller and a tool may have.
 //!
-//! Promises: what is beyond a rate is refused before anything is looked up, previewed, claimed or
-//! sent, and told when to come back; a caller beyond their own rate does not use up their
+//! Promises: what is beyond a rate is refused before anything is previewed, claimed or sent, and told
+//! when to come back; a caller beyond their own rate does not use up their
 //! organisation's, and one whom policy denies does not use up a tool for the others; a class that the
 //! settings do not know is a no. One message counts once, with its preview and whether or not its
 //! answer is an earlier one. Counters that fail stop nobody. Called by `pep`.
