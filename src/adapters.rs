@@ -1,9 +1,13 @@
 //! IO at the edge: each room opens a door or implements a port of `pep`.
 
+pub mod tls;
 pub mod door;
 pub mod admin;
 pub mod backend;
+pub mod fetch;
+pub mod upstream;
 pub mod keys;
+pub mod exchange;
 pub mod journal;
 pub mod ledger;
 pub mod facts;

@@ -7,16 +7,18 @@
 pub mod keys;
 pub mod stop;
 mod backends;
+mod callers;
 mod clock;
 mod desk;
+mod doors;
 mod housekeeping;
 mod ledger;
 mod limits;
 mod policy;
+mod upstream;
 mod vitals;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +31,8 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 pub use self::backends::targets;
+pub use self::callers::issuers;
+use self::callers::secret;
 use self::clock::SystemClock;
 use self::keys::OwnKeys;
 pub use self::ledger::examine_ledger;
@@ -42,21 +46,15 @@ use crate::adapters::backend::Backends;
 use crate::adapters::door;
 use crate::adapters::facts::RecentCalls;
 use crate::adapters::journal;
-use crate::adapters::keys::IssuerConfig;
-use crate::adapters::keys::Keys;
-use crate::adapters::keys::source::KeySource;
 use crate::config;
 use crate::config::Settings;
 use crate::domain::audit::record::Record;
 use crate::domain::audit::record::Stage;
 use crate::domain::canonical;
-use crate::domain::identity::issuer::Alg;
-use crate::domain::identity::issuer::ClaimMap;
-use crate::domain::identity::issuer::IssuerSettings;
-use crate::domain::mcp::receive::DoorRules;
 use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
+use crate::pep::Signers;
 use crate::pep::desk::Desk;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Journal;
@@ -76,9 +74,28 @@ pub enum AppFault {
         /// What the system said.
         cause: String,
     },
+    /// The Unix socket.
+    #[error("`listen.mcp_socket` cannot listen on {path}: {cause}")]
+    Socket {
+        /// The path.
+        path: PathBuf,
+        /// What is in the way, and what to do.
+        cause: String,
+    },
+    /// TLS of a listener, by its name in the settings.
+    #[error("`{name}`: {cause}")]
+    Tls {
+        /// `listen.tls` or `listen.admin_tls`.
+        name: &'static str,
+        /// The file, what is wrong with it, and what to do.
+        cause: String,
+    },
     /// Issuers.
     #[error("issuers: {0}")]
     Issuers(String),
+    /// Token services.
+    #[error("token services: {0}")]
+    Exchange(String),
     /// A file with a secret or a key.
     #[error("{path}: {cause}; {remedy}")]
     File {
@@ -104,12 +121,16 @@ pub enum AppFault {
 /// built-in goes on for longer than its timer can see.
 const JUDGE_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
+/// How long a start waits for what upstream servers offer; who answers later joins later.
+const UPSTREAMS_ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
 /// A running gateway.
 pub struct Running {
     /// Where MCP clients connect.
     pub mcp: SocketAddr,
     /// Where operators connect.
     pub admin: SocketAddr,
+    urls: doors::Urls,
     parts: Arc<Parts>,
     desk: Arc<Desk>,
     stop: watch::Sender<bool>,
@@ -128,16 +149,23 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let own = OwnKeys::open(&settings.keys_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new());
-    let (door, operators) = doors(&settings).await?;
+    let doors::Doors { door, operators, secured, urls } = doors::open(&settings, &clock, &metrics).await?;
     let mcp = door.addr();
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
-    let keys = Arc::new(issuers(&settings, &resource)?);
+    let signers = Arc::new(Signers::new(own.ring.clone()));
+    let keys = Arc::new(callers::issuers_with(&settings, &resource, &signers)?);
     keys.load().await;
+    keys.probe(now_s()).await;
     let records = Arc::clone(&journal) as Arc<dyn Journal>;
-    let policy::Policy { cell, steward, mut watcher, judge, told } =
+    let policy::Policy { cell, steward, watcher, judge, told } =
         policy::open(&settings, checker, &records, &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
+    let (stop, stopped) = watch::channel(false);
+    let upstreams = upstream::servers(&settings, &metrics);
+    let listening = task(upstream::run(Arc::clone(&upstreams), stopped.clone()));
+    upstreams.first(UPSTREAMS_ANSWER_WITHIN).await;
+    let mut watcher = watcher.with_neighbours(upstream::neighbours(&settings, &upstreams));
     let seen = watcher.first().await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = open_backends(&settings, &metrics);
@@ -145,16 +173,18 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     let gate = Arc::new(Pep {
         rules: Arc::clone(&cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
-        backend: Arc::clone(&backends) as Arc<dyn pep::ports::Backend>,
+        backend: Arc::new(upstream::Everyone { routes: Arc::clone(&backends), upstreams: Arc::clone(&upstreams) }),
+        upstreams: Arc::clone(&upstreams) as Arc<dyn pep::ports::Upstreams>,
         ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
         approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
         journal: records,
         facts: Arc::new(RecentCalls::new()),
         clock: Arc::clone(&clock),
-        propagation: propagation(&settings, own, &resource)?,
+        propagation: callers::propagation(&settings, Arc::clone(&signers), &resource)?,
         metrics: Arc::clone(&metrics),
         settings: sentence_settings(&settings, &resource, operators.addr),
         in_flight: pep::InFlight::default(),
+        levels: pep::Levels::default(),
         refused: pep::Refused::new(),
         quiet: pep::Quiet::default(),
         limiter,
@@ -162,7 +192,6 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
     });
     let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
-    let (stop, stopped) = watch::channel(false);
     let ails = Arc::new(housekeeping::Ails::empty());
     let parts = Arc::new(Parts {
         cell,
@@ -173,50 +202,44 @@ pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running,
         backends: Arc::clone(&backends),
         counters,
         ails: Arc::clone(&ails),
+        secured: secured.clone(),
         metrics,
         clock,
         stopping: stopped.clone(),
     });
-    let vitals = Arc::clone(&parts) as Arc<dyn admin::Vitals>;
     let admin = operators.addr;
-    let names = operators_rules(&settings);
+    let names = doors::operators_rules(&settings);
     let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
     let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
-    let of_backends = stopped.clone();
+    let rotation = keys::Rotation::new(&settings, signers, Arc::clone(&gate.clock), Arc::clone(&gate.journal));
+    let of_rotation = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
-    let others = vec![
+    let mut others = doors::watched(secured, settings.reload_every, &stopped);
+    others.extend([
+        listening,
         task(async move { keys.run(of_keys).await }),
-        task(async move { backends.run(of_backends).await }),
+        task(backends::look_after(backends, stopped.clone())),
+        task(rotation.run(of_rotation)),
         task(watcher.run(seen, ready)),
         task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
-        task(operators.serve(vitals, api, names)),
-    ];
-    let judge = task(judge.run(told, of_judge));
-    let door = task(door.run(gate, stopped));
+        task(operators.serve(Arc::clone(&parts) as Arc<dyn admin::Vitals>, api, names)),
+    ]);
+    let (judge, door) = (task(judge.run(told, of_judge)), task(door.run(gate, stopped)));
     info!("serving MCP on {mcp}, operators on {admin}");
-    Ok(Running { mcp, admin, parts, desk, stop, door, judge, others })
-}
-
-/// Both doors, bound and silent.
-async fn doors(settings: &Settings) -> Result<(door::Door, admin::Bound), AppFault> {
-    let door = door::Door::open(listen(settings)).await.map_err(|fault| {
-        let door::DoorError::Bind { addr, source } = fault;
-        AppFault::Listen { name: "listen.mcp", addr, cause: source.to_string() }
-    })?;
-    let refused = |cause: std::io::Error| AppFault::Listen {
-        name: "listen.admin",
-        addr: settings.admin,
-        cause: cause.to_string(),
-    };
-    let operators = admin::bind(settings.admin).await.map_err(refused)?;
-    Ok((door, operators))
+    Ok(Running { mcp, admin, urls, parts, desk, stop, door, judge, others })
 }
 
 impl Running {
     /// The URL that MCP clients dial on this machine.
     #[must_use]
     pub fn mcp_url(&self) -> String {
-        format!("http://{}/mcp", self.mcp)
+        self.urls.mcp.clone()
+    }
+
+    /// The URL of the operators' door on this machine.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        self.urls.admin.clone()
     }
 
     /// Why nothing is decided: the faults of rules that were refused, when there are none in force.
@@ -297,6 +320,7 @@ async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Setti
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("issuers", settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect::<Vec<_>>())
         .with("approvalIssuers", settings.approval_issuers.iter().map(|one| one.issuer.clone()).collect::<Vec<_>>())
+        .with("upstreams", settings.upstreams.iter().map(|one| one.terms.server.clone()).collect::<Vec<_>>())
         .with("backends", settings.backends.iter().map(|backend| backend.name.clone()).collect::<Vec<_>>());
     journal.append(record).await.map(|_| ()).map_err(|fault| AppFault::Journal(fault.to_string()))
 }
@@ -326,129 +350,17 @@ fn open_backends(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Backends> {
 /// The URL that tokens must be made for: the public one, or the listener's own.
 #[must_use]
 pub fn resource(settings: &Settings, mcp: SocketAddr) -> String {
-    settings.public_url.clone().unwrap_or_else(|| format!("http://{mcp}/mcp"))
+    settings.public_url.clone().unwrap_or_else(|| doors::Urls::of(settings, mcp, settings.admin).mcp)
 }
 
 /// What would keep issuers, backends and ledger of these settings from being used; reaches for nothing.
 #[must_use]
 pub fn parties(settings: &Settings) -> Vec<String> {
-    let mut faults = Vec::new();
-    faults.extend(issuers(settings, &resource(settings, settings.mcp)).err().map(|fault| fault.to_string()));
-    for backend in &settings.backends {
-        if let config::Propagation::Static { secret_file } = &backend.propagation {
-            faults.extend(secret(secret_file).err().map(|fault| format!("backend `{}`: {fault}", backend.name)));
-        }
-    }
+    let mut faults: Vec<String> = doors::check(settings).into_iter().map(|fault| fault.to_string()).collect();
+    faults.extend(callers::faults(settings));
     faults.extend(backends::faults(settings));
     faults.extend(ledger::check(settings).err().map(|fault| fault.to_string()));
     faults
-}
-
-/// The settings' issuers, as `adapters::keys` takes them.
-pub fn issuers(settings: &Settings, resource: &str) -> Result<Keys, AppFault> {
-    let mut callers = Vec::new();
-    for issuer in &settings.issuers {
-        let mut of_issuer = IssuerSettings::new(&issuer.name, &issuer.issuer, resource);
-        if !issuer.audiences.is_empty() {
-            of_issuer.audiences.clone_from(&issuer.audiences);
-        }
-        of_issuer.kind = issuer.kind;
-        of_issuer.algs = algs(&issuer.algorithms);
-        of_issuer.leeway_s = i64::try_from(issuer.leeway.as_secs()).unwrap_or(i64::MAX);
-        of_issuer.claims = claims(&issuer.claims);
-        of_issuer.tenants_allowed.clone_from(&issuer.tenants);
-        let mut config = IssuerConfig::new(of_issuer, key_source(&issuer.keys)?);
-        config.refresh = issuer.refresh;
-        config.max_stale = issuer.max_stale;
-        callers.push(config);
-    }
-    let mut approvers = Vec::new();
-    for issuer in &settings.approval_issuers {
-        let mut of_issuer = IssuerSettings::of_approvals(&issuer.name, &issuer.issuer);
-        of_issuer.algs = algs(&issuer.algorithms);
-        of_issuer.tenants_allowed.clone_from(&issuer.tenants);
-        approvers.push(IssuerConfig::new(of_issuer, key_source(&issuer.keys)?));
-    }
-    let keys = Keys::new(callers).map_err(|fault| AppFault::Issuers(fault.to_string()))?;
-    keys.with_approvers(approvers).map_err(|fault| AppFault::Issuers(format!("of approvals: {fault}")))
-}
-
-fn algs(names: &[String]) -> Vec<Alg> {
-    names.iter().filter_map(|name| Alg::named(name)).collect()
-}
-
-fn key_source(keys: &config::KeySource) -> Result<KeySource, AppFault> {
-    Ok(match keys {
-        config::KeySource::File(path) => KeySource::File(path.clone()),
-        config::KeySource::Url(url) => KeySource::Url(url.clone()),
-        config::KeySource::SecretFile(path) => KeySource::Secret(secret(path)?.into_bytes()),
-    })
-}
-
-fn claims(raw: &config::RawClaims) -> ClaimMap {
-    ClaimMap {
-        user: raw.user.clone(),
-        tenants: raw.tenants.clone(),
-        active_tenant: raw.active_tenant.clone(),
-        roles: raw.roles.clone(),
-        teams: raw.teams.clone(),
-        permissions: raw.permissions.clone(),
-        scopes: raw.scopes.clone(),
-        client: raw.client.clone(),
-    }
-}
-
-/// A secret from a file, without the line end that editors add.
-fn secret(path: &Path) -> Result<String, AppFault> {
-    let text = std::fs::read_to_string(path).map_err(|cause| AppFault::File {
-        path: path.to_owned(),
-        cause: cause.to_string(),
-        remedy: "make the file readable for the gateway's user",
-    })?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-fn propagation(settings: &Settings, own: OwnKeys, resource: &str) -> Result<pep::Propagation, AppFault> {
-    let mut proofs = std::collections::BTreeMap::new();
-    for backend in &settings.backends {
-        let proof = match &backend.propagation {
-            config::Propagation::Assertion { audience, lifetime } => {
-                pep::Proof::Assertion { audience: audience.clone(), lifetime: *lifetime }
-            }
-            config::Propagation::Static { secret_file } => pep::Proof::Static(secret(secret_file)?),
-        };
-        proofs.insert(backend.name.clone(), proof);
-    }
-    Ok(pep::Propagation { issuer: resource.to_owned(), key: own.assertion, backends: proofs })
-}
-
-fn door_rules(settings: &Settings) -> DoorRules {
-    let mut allowed_hosts = settings.allowed_hosts.clone();
-    let public = settings.public_url.as_deref().and_then(|url| url.parse::<http::Uri>().ok());
-    allowed_hosts.extend(public.as_ref().and_then(http::Uri::host).map(str::to_ascii_lowercase));
-    DoorRules {
-        allowed_hosts,
-        allowed_origins: settings.allowed_origins.clone(),
-        loopback: settings.mcp.ip().is_loopback(),
-    }
-}
-
-/// WHY any name off loopback: probes and scrapers come by whatever address their platform gives them.
-fn operators_rules(settings: &Settings) -> DoorRules {
-    let loopback = settings.admin.ip().is_loopback();
-    let allowed_hosts = if loopback { settings.allowed_hosts.clone() } else { Vec::new() };
-    DoorRules { allowed_hosts, allowed_origins: Vec::new(), loopback }
-}
-
-fn listen(settings: &Settings) -> door::Listen {
-    let limits = door::DoorLimits {
-        body_bytes_max: settings.limits.body_bytes,
-        read_within: settings.limits.request_arrival,
-        connections_max: settings.limits.connections,
-        drain_within: settings.drain,
-        ..door::DoorLimits::default()
-    };
-    door::Listen { addr: settings.mcp, rules: door_rules(settings), limits }
 }
 
 fn answer_limits(settings: &Settings) -> canonical::Limits {
@@ -462,14 +374,15 @@ fn answer_limits(settings: &Settings) -> canonical::Limits {
 
 /// Where approvers open an approval: as the settings say, else at the operators' door.
 fn approvals_link(settings: &Settings, admin: SocketAddr) -> String {
-    settings.approvals_link.clone().unwrap_or_else(|| format!("http://{admin}/api/v1/approvals"))
+    let here = || format!("{}/api/v1/approvals", doors::Urls::of(settings, settings.mcp, admin).admin);
+    settings.approvals_link.clone().unwrap_or_else(here)
 }
 
 fn sentence_settings(settings: &Settings, resource: &str, admin: SocketAddr) -> pep::Settings {
     let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
     let ledger = &settings.ledger;
     pep::Settings {
-        door: door_rules(settings),
+        door: doors::door_rules(settings),
         json: canonical::Limits {
             bytes_max: settings.limits.body_bytes,
             depth_max: settings.limits.json_depth,
@@ -481,6 +394,11 @@ fn sentence_settings(settings: &Settings, resource: &str, admin: SocketAddr) -> 
         resource: resource.to_owned(),
         issuers: settings.issuers.iter().map(|issuer| issuer.issuer.clone()).collect(),
         scopes: settings.issuers.iter().flat_map(|issuer| issuer.scopes.clone()).collect(),
+        needs: pep::Needs {
+            read: settings.scopes.read.clone(),
+            write: settings.scopes.write.clone(),
+            admin: settings.scopes.admin.clone(),
+        },
         approvals_link: approvals_link(settings, admin),
         patience: Patience { resend_ms: ms(ledger.resend_within), settle: ledger.settle_after },
     }

@@ -13,6 +13,7 @@ pub mod approvals;
 pub mod writes;
 pub mod audit;
 pub mod token;
+pub mod keys;
 pub mod sandbox;
 pub mod print;
 pub mod remote;
@@ -72,6 +73,8 @@ enum Command {
     Audit(audit::Args),
     /// Make a development issuer and mint its tokens
     Token(token::Token),
+    /// List and replace the keys that sign assertions for backends
+    Keys(keys::Args),
     /// Run the stand-in LoopIQ backend alone
     Sandbox(sandbox::Args),
 }
@@ -94,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Writes(args) => block_on(writes::run(args)),
         Command::Audit(args) => audit::run(args),
         Command::Token(args) => mint(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Sandbox(args) => block_on(sandbox::run(args)),
     }
 }

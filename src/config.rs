@@ -4,14 +4,24 @@
 //! members are faults; relative paths are relative to the file; secrets are references to files.
 //! Never opens a socket and never reads a secret. Called by `app` and the commands.
 
+mod callers;
 mod check;
 mod raw;
 mod units;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use callers::ApprovalIssuer;
+pub use callers::Introspection;
+pub use callers::Issuer;
+pub use callers::KeySource;
+pub use callers::Propagation;
+pub use callers::Rotation;
+pub use callers::Scopes;
+pub use callers::Way;
 pub use check::load;
 pub use check::parse;
 pub use check::place;
@@ -23,9 +33,11 @@ pub use raw::RawBackend;
 pub use raw::RawClaims;
 pub use raw::RawConfig;
 pub use raw::RawIssuer;
+pub use raw::RawUpstream;
 pub use raw::schema;
+pub use upstream::Credential;
+pub use upstream::Upstream;
 
-use crate::domain::identity::AuthMethod;
 use crate::domain::limit::Rates;
 
 /// One thing wrong with a settings file.
@@ -45,8 +57,14 @@ pub struct ConfigFault {
 pub struct Settings {
     /// Where MCP clients connect.
     pub mcp: SocketAddr,
+    /// TLS there.
+    pub mcp_tls: Option<Tls>,
+    /// A Unix socket for MCP clients besides.
+    pub mcp_socket: Option<PathBuf>,
     /// Where operators connect.
     pub admin: SocketAddr,
+    /// TLS there.
+    pub admin_tls: Option<Tls>,
     /// The URL that clients dial, the `resource` of RFC 9728. None: the MCP listener's own address.
     pub public_url: Option<String>,
     /// Hosts that a request may name besides the listener's own.
@@ -57,6 +75,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Who vouches for callers.
     pub issuers: Vec<Issuer>,
+    /// Scopes that calls need.
+    pub scopes: Scopes,
     /// Tools and routes.
     pub catalog: PathBuf,
     /// The policy bundle, and how a change of it goes live.
@@ -65,6 +85,8 @@ pub struct Settings {
     pub reload_every: Duration,
     /// Where calls go.
     pub backends: Vec<Backend>,
+    /// Upstream MCP servers.
+    pub upstreams: Vec<Upstream>,
     /// The journal.
     pub audit: Audit,
     /// What remembers every write and every approval.
@@ -77,6 +99,8 @@ pub struct Settings {
     pub operators: Operators,
     /// Folder with the gateway's own keys; made on first start.
     pub keys_dir: PathBuf,
+    /// When the key that signs assertions is replaced.
+    pub rotation: Rotation,
     /// Tools per page of `tools/list`.
     pub list_page: usize,
     /// How long a client may keep a tool list.
@@ -85,6 +109,26 @@ pub struct Settings {
     pub drain: Duration,
     /// How to log.
     pub log: Log,
+}
+
+/// TLS of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// File with the certificate and its chain.
+    pub certificate: PathBuf,
+    /// File with its private key.
+    pub key: PathBuf,
+    /// Whose client certificates are taken; none when nobody is asked for one.
+    pub clients: Option<TlsClients>,
+}
+
+/// Clients that show a certificate of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsClients {
+    /// File with the certificates of their authorities.
+    pub ca: PathBuf,
+    /// Whether a client without one is sent away.
+    pub required: bool,
 }
 
 /// Bounds on what strangers may send.
@@ -131,61 +175,6 @@ pub struct Subscriptions {
     pub caller: usize,
     /// In all.
     pub all: usize,
-}
-
-/// Who vouches for callers.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Issuer {
-    /// Short name, for logs and metrics.
-    pub name: String,
-    /// Kind of credential.
-    pub kind: AuthMethod,
-    /// Exact `iss`.
-    pub issuer: String,
-    /// Accepted `aud` values.
-    pub audiences: Vec<String>,
-    /// Tenants that this issuer may vouch for; empty means any.
-    pub tenants: Vec<String>,
-    /// Accepted `alg` values.
-    pub algorithms: Vec<String>,
-    /// Where the keys are.
-    pub keys: KeySource,
-    /// How often keys are fetched.
-    pub refresh: Duration,
-    /// How long keys that cannot be refreshed stay good.
-    pub max_stale: Duration,
-    /// Tolerated clock difference.
-    pub leeway: Duration,
-    /// Claim names.
-    pub claims: RawClaims,
-    /// Scopes named in the RFC 9728 document.
-    pub scopes: Vec<String>,
-}
-
-/// Whose signed approvals are accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApprovalIssuer {
-    /// Short name; it begins the ids of its approvals here.
-    pub name: String,
-    /// Exact `iss`.
-    pub issuer: String,
-    /// Accepted `alg` values.
-    pub algorithms: Vec<String>,
-    /// Where the keys are.
-    pub keys: KeySource,
-    /// Tenants that it may approve for; empty means any.
-    pub tenants: Vec<String>,
-}
-
-/// Where an issuer's keys are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeySource {
-    /// A JWKS file.
-    File(PathBuf),
-    /// A JWKS URL.
-    Url(String),
-    /// A file with a shared secret (HS256, LoopIQ-issued tokens only).
-    SecretFile(PathBuf),
 }
 
 /// The policy bundle, and how a change of it goes live.
@@ -365,23 +354,6 @@ pub struct Concurrency {
     pub queue: usize,
     /// How long one may wait.
     pub wait: Duration,
-}
-
-/// How the gateway proves the caller to the backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Propagation {
-    /// A short-lived JWT signed by the gateway.
-    Assertion {
-        /// Its `aud`.
-        audience: String,
-        /// How long it is good.
-        lifetime: Duration,
-    },
-    /// A service credential from a file, sent as bearer.
-    Static {
-        /// The file.
-        secret_file: PathBuf,
-    },
 }
 
 /// The journal.

@@ -77,6 +77,12 @@ pub struct Metrics {
     pub operators: IntCounterVec,
     /// Credentials refused, by cause.
     pub credentials_refused: IntCounterVec,
+    /// Refusals for which HTTP alone was reason enough, by cause.
+    pub door_refused: IntCounterVec,
+    /// When a listener's certificate ends, seconds since the Unix epoch.
+    pub certificate_expires: IntGaugeVec,
+    /// 1 while a listener's changed certificate files are refused and the last good ones stay.
+    pub certificate_stale: IntGaugeVec,
     /// Refusals of callers nobody knows, and of too many messages, counted instead of recorded one by one.
     pub records_aggregated: IntCounter,
     /// Writes whose lost outcome the gateway found out.
@@ -105,6 +111,10 @@ pub struct Metrics {
     pub shadow: IntCounterVec,
     /// Requests to backends, by backend and result.
     pub backend_requests: IntCounterVec,
+    /// Readings of what upstream MCP servers offer, by server and result.
+    pub upstream_reads: IntCounterVec,
+    /// 1 while what an upstream MCP server offers can be read.
+    pub upstream_up: IntGaugeVec,
     /// Exchanges that a backend takes at once, as its limit stands, by backend.
     pub backend_limit: IntGaugeVec,
     /// Exchanges with a backend that are under way, by backend.
@@ -171,6 +181,21 @@ impl Metrics {
                 "Credentials refused, by cause. A sudden rise is an attack or an issuer that changed.",
                 &["cause"],
             ),
+            door_refused: make.counters(
+                "loopgate_door_refused_total",
+                "Requests and handshakes refused at the MCP door before any message was read, by cause. A sudden rise is an attack or a broken proxy.",
+                &["cause"],
+            ),
+            certificate_expires: make.gauges(
+                "loopgate_tls_certificate_expires_timestamp_seconds",
+                "When the certificate of a listener ends. Clients go away then.",
+                &["listener"],
+            ),
+            certificate_stale: make.gauges(
+                "loopgate_tls_certificate_stale",
+                "1 while changed certificate files of a listener are refused and the last good ones stay in force; /readyz says why.",
+                &["listener"],
+            ),
             reconciled: make.counter(
                 "loopgate_writes_reconciled_total",
                 "Writes whose answer was lost and whose outcome the gateway found out.",
@@ -230,6 +255,16 @@ impl Metrics {
                 "loopgate_backend_requests_total",
                 "Requests to backends, by result: a status class, or what went wrong.",
                 &["backend", "result"],
+            ),
+            upstream_reads: make.counters(
+                "loopgate_upstream_reads_total",
+                "Readings of what upstream MCP servers offer, by result: ok, or what went wrong.",
+                &["server", "result"],
+            ),
+            upstream_up: make.gauges(
+                "loopgate_upstream_up",
+                "1 while what an upstream MCP server offers can be read; while it cannot, its last offer stays.",
+                &["server"],
             ),
             backend_limit: make.gauges(
                 "loopgate_backend_limit",

@@ -17,6 +17,8 @@ pub mod rollout;
 pub mod shadow;
 mod asked;
 mod receive;
+mod scopes;
+mod signers;
 mod recall;
 mod decide;
 pub mod approve;
@@ -28,11 +30,14 @@ mod action;
 pub mod reconcile;
 mod quiet;
 mod outbound;
+mod offered;
+mod upstream;
 mod inflight;
 mod refused;
 mod limit;
 mod listen;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -42,15 +47,20 @@ use tracing::info_span;
 pub use inflight::InFlight;
 pub use limit::Limiter;
 pub use listen::Listeners;
+pub use offered::Levels;
+pub use outbound::NoExchange;
 pub use outbound::Proof;
 pub use outbound::Propagation;
 pub use quiet::Quiet;
 pub use refused::Refused;
+pub use scopes::Needs;
+pub use signers::Signers;
 
 use self::arrival::Answer;
 use self::arrival::Arrival;
 use self::arrival::Gate;
 use self::arrival::Progress;
+use self::arrival::Turned;
 use self::asked::Asked;
 use self::asked::Reply;
 use self::ports::Approvals;
@@ -60,6 +70,7 @@ use self::ports::Facts;
 use self::ports::Journal;
 use self::ports::Keys;
 use self::ports::Ledger;
+use self::ports::Upstreams;
 use self::rules::RulesCell;
 use crate::domain::canonical;
 use crate::domain::identity::ClientCertificate;
@@ -78,8 +89,10 @@ pub struct Pep {
     pub rules: Arc<RulesCell>,
     /// Who a token stands for.
     pub keys: Arc<dyn Keys>,
-    /// The LoopIQ routes.
+    /// The LoopIQ routes, and the upstream MCP servers beside them.
     pub backend: Arc<dyn Backend>,
+    /// What the upstream MCP servers offer.
+    pub upstreams: Arc<dyn Upstreams>,
     /// Remembers every write.
     pub ledger: Arc<dyn Ledger>,
     /// Keeps the approvals.
@@ -98,6 +111,8 @@ pub struct Pep {
     pub settings: Settings,
     /// Calls under way.
     pub in_flight: InFlight,
+    /// How much log legacy clients want of upstream servers.
+    pub levels: Levels,
     /// How often refusals of strangers are recorded.
     pub refused: Refused,
     /// How long lost writes have been quiet.
@@ -127,6 +142,8 @@ pub struct Settings {
     pub issuers: Vec<String>,
     /// Scopes named there.
     pub scopes: Vec<String>,
+    /// Scopes that calls need.
+    pub needs: Needs,
     /// Where approvers open an approval, without its id; empty when nothing is to be named.
     pub approvals_link: String,
     /// How long what is tried to find out what became of a write.
@@ -139,8 +156,15 @@ impl Gate for Pep {
         self.knows(head, certificate).await
     }
 
+    async fn turned_away(&self, cause: Turned, peer: Option<SocketAddr>) {
+        self.note_turned(cause, peer).await;
+    }
+
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer {
         if let Some(document) = self.document(&arrival.head) {
+            if document.status >= 400 {
+                self.note_turned(Turned::Path, arrival.peer).await;
+            }
             return document;
         }
         let mut asked = Asked::new(&arrival, progress, &*self.clock);
@@ -160,12 +184,29 @@ impl Pep {
         match self.receive_body(arrival, asked)? {
             Message::Notification(notification) => Ok(self.notified(&principal, &notification)),
             Message::Request(request) => match request.ask {
-                Ask::Discover => self.greet(arrival, &principal, asked, Reply::Discovered).await,
-                Ask::Initialize(_) => self.greet(arrival, &principal, asked, Reply::Initialized).await,
+                Ask::Discover => {
+                    let offers = self.offers();
+                    self.greet(arrival, &principal, asked, Reply::Discovered(offers)).await
+                }
+                Ask::Initialize(_) => {
+                    let offers = self.offers();
+                    self.greet(arrival, &principal, asked, Reply::Initialized(offers)).await
+                }
                 Ask::Ping => self.greet(arrival, &principal, asked, Reply::Pong).await,
                 Ask::ListTools { cursor } => self.list(arrival, &principal, asked, cursor.as_deref()).await,
                 Ask::Listen(filter) => self.listen(arrival, &principal, asked, &filter).await,
                 Ask::CallTool(call) => self.call(arrival, &principal, asked, call).await,
+                Ask::List { what, cursor } => {
+                    self.list_offered(arrival, &principal, asked, what, cursor.as_deref()).await
+                }
+                Ask::Operate(operation) => {
+                    self.offered(request.era, &operation)?;
+                    self.call(arrival, &principal, asked, operation.call).await
+                }
+                Ask::SetLevel(level) => {
+                    let set = self.set_level(&principal, request.era, level)?;
+                    self.greet(arrival, &principal, asked, set).await
+                }
             },
         }
     }
@@ -184,6 +225,7 @@ impl Pep {
         self.reopen(&standing, asked, &call).await?;
         let mut recalled = self.recall(&standing, asked, &call).await;
         let target = self.target(&standing, arrival, asked, &call, &recalled)?;
+        self.scoped(&standing, &target.tool)?;
         let ruling = self.decide(&standing, asked, &target, &recalled); // decide
         let permit = self.approve(&standing, asked, ruling, target, &mut recalled).await?; // (preview, approve)
         let held = self.remember(&standing, &permit, asked, &recalled).await?; // remember
@@ -193,6 +235,6 @@ impl Pep {
         let held = self.intend(&permit, asked, held, &recalled).await?; // record intent
         let outcome = self.forward(&standing, &permit, asked, held).await; // forward
         let reply = self.inspect(&standing, &permit, asked, outcome); // inspect
-        self.settle(asked, reply).await // settle
+        self.settle(asked, reply).await.map_err(|no| upstream::reworded(no, permit.action())) // settle
     }
 }

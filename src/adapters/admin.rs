@@ -28,6 +28,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -36,6 +38,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use crate::adapters::tls;
 use crate::domain::mcp::receive::DoorRules;
 
 /// Connections at once; more than probes and scrapers of one instance make. Others wait in the backlog.
@@ -105,15 +108,16 @@ pub struct RulesView {
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
+    tls: Option<Arc<tls::Server>>,
     /// Where it listens.
     pub addr: SocketAddr,
 }
 
-/// Binds the listener.
-pub async fn bind(addr: SocketAddr) -> std::io::Result<Bound> {
+/// Binds the listener, for TLS if there is one.
+pub async fn bind(addr: SocketAddr, tls: Option<Arc<tls::Server>>) -> std::io::Result<Bound> {
     let listener = TcpListener::bind(addr).await?;
     let addr = listener.local_addr()?;
-    Ok(Bound { listener, addr })
+    Ok(Bound { listener, tls, addr })
 }
 
 impl Bound {
@@ -133,7 +137,7 @@ impl Bound {
                 arrived = seat_and_accept(&seats, &self.listener) => match arrived {
                     Ok((seat, (tcp, peer))) => {
                         let router = router.clone().layer(Extension(peer));
-                        connections.spawn(converse(tcp, router, exchange_within, seat));
+                        connections.spawn(converse(tcp, self.tls.clone(), router, exchange_within, seat));
                     }
                     Err(error) => {
                         tracing::warn!(error = %error, "the operators' door cannot accept connections: {error}");
@@ -154,14 +158,34 @@ async fn seat_and_accept(
 }
 
 /// One connection with one request. WHY no more: a probe connects anew anyway, and one deadline bounds all.
-async fn converse(tcp: TcpStream, router: Router, exchange_within: Duration, seat: OwnedSemaphorePermit) {
-    let exchange = http1::Builder::new()
-        .keep_alive(false)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(router));
+async fn converse(
+    tcp: TcpStream,
+    tls: Option<Arc<tls::Server>>,
+    router: Router,
+    exchange_within: Duration,
+    seat: OwnedSemaphorePermit,
+) {
+    let exchange = async {
+        match tls {
+            None => exchange(tcp, router).await,
+            // Who fails the handshake is told so by it.
+            Some(tls) => match tls.accept(tcp).await {
+                Ok((stream, _)) => exchange(stream, router).await,
+                Err(_) => Ok(()),
+            },
+        }
+    };
     // Too slow, broken off or answered: the connection has served its time.
     let _either_way = timeout(exchange_within, exchange).await;
     drop(seat);
+}
+
+async fn exchange(io: impl AsyncRead + AsyncWrite + Unpin, router: Router) -> hyper::Result<()> {
+    http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(io), TowerToHyperService::new(router))
+        .await
 }
 
 fn router(vitals: Arc<dyn Vitals>, api: Router, rules: DoorRules) -> Router {
@@ -230,7 +254,7 @@ mod tests {
     }
 
     async fn serving(rules: DoorRules, connections_max: usize, exchange_within: Duration) -> (SocketAddr, JoinSet<()>) {
-        let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let bound = bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
         let addr = bound.addr;
         let mut running = JoinSet::new();
         running.spawn(bound.serve_within(

@@ -1,14 +1,16 @@
-//! The MCP door: HTTP/1.1 connections to whole arrivals, answers back to bytes.
+//! The MCP door: connections to whole arrivals, answers back to bytes. HTTP/1.1 and, by TLS, HTTP/2;
+//! over TCP, and over a Unix socket for sidecars.
 //!
 //! Promises: bounded everywhere (connections, head, body, all long bodies, time); a stranger's long
 //! body is not read; framing that two readers could read in two ways is refused and the connection
 //! closed; a malformed request gets an answer; an answer leaves in one write, or as a stream once
 //! progress is sent; a client that hangs up never stops work that was sent on. Never looks inside a
 //! body and never decides who may do what.
-//! Opened by `app`, which owns the future of [`Door::run`]. HTTP/1 itself is pingora's.
+//! Opened by `app`, which owns the future of [`Door::run`]. HTTP/1 itself is pingora's, HTTP/2 h2's.
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,17 +18,27 @@ use pingora::apps::ServerApp as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::adapters::door::conversation::Conversation;
+use crate::adapters::door::link::Link;
+use crate::adapters::door::pace::Pace;
+use crate::adapters::door::socket::Socket;
 use crate::adapters::door::space::Space;
-use crate::adapters::door::wire::{Pace, Wire};
+use crate::adapters::door::wire::Wire;
+use crate::adapters::tls;
+use crate::domain::identity::ClientCertificate;
 use crate::domain::mcp::receive::DoorRules;
-use crate::pep::arrival::Gate;
+use crate::pep::arrival::{Gate, Turned};
 
+mod chunks;
 mod conversation;
 mod cors;
 pub mod framing;
+mod http2;
+mod link;
+mod pace;
+mod socket;
 mod space;
 mod wire;
 
@@ -38,6 +50,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Listen {
     /// Address to listen on; port 0 takes a free one.
     pub addr: SocketAddr,
+    /// TLS at that address; none for plain HTTP.
+    pub tls: Option<Arc<tls::Server>>,
+    /// A Unix socket to listen on besides.
+    pub socket: Option<PathBuf>,
     /// Hosts and origins; the door needs them for CORS, `pep` for every request.
     pub rules: DoorRules,
     /// Bounds.
@@ -94,6 +110,14 @@ pub enum DoorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The Unix socket cannot be listened on.
+    #[error("cannot listen on `{path}`: {cause}")]
+    Socket {
+        /// The path as configured.
+        path: PathBuf,
+        /// What is in the way, and what to do.
+        cause: String,
+    },
 }
 
 /// What was cut off when the door closed.
@@ -109,6 +133,7 @@ pub struct Closed {
 #[derive(Debug)]
 pub struct Door {
     listener: TcpListener,
+    socket: Option<Socket>,
     addr: SocketAddr,
     listen: Listen,
 }
@@ -119,6 +144,8 @@ struct House {
     rules: DoorRules,
     limits: DoorLimits,
     space: Space,
+    /// Requests of HTTP/2 at once, of all connections; each of HTTP/1 has a connection to itself.
+    streams: Arc<Semaphore>,
     calls: Calls,
     closing: watch::Receiver<bool>,
 }
@@ -136,7 +163,14 @@ impl Door {
         let bind = |source| DoorError::Bind { addr: listen.addr, source };
         let listener = TcpListener::bind(listen.addr).await.map_err(bind)?;
         let addr = listener.local_addr().map_err(bind)?;
-        Ok(Self { listener, addr, listen })
+        let socket = match &listen.socket {
+            Some(path) => {
+                let refused = |cause| DoorError::Socket { path: path.clone(), cause };
+                Some(Socket::open(path).await.map_err(refused)?)
+            }
+            None => None,
+        };
+        Ok(Self { listener, socket, addr, listen })
     }
 
     /// The address that is listened on, with the port that was given.
@@ -147,15 +181,22 @@ impl Door {
 
     /// Serves until `shutdown` turns true (or its sender goes), then lets calls under way finish.
     pub async fn run(self, gate: Arc<dyn Gate>, shutdown: watch::Receiver<bool>) -> Closed {
-        let Self { listener, listen, .. } = self;
+        let Self { listener, socket, listen, .. } = self;
         let limits = listen.limits;
-        let space = Space::new(limits.bodies_bytes_max);
-        let calls = Calls::default();
-        let house = Arc::new(House { gate, rules: listen.rules, limits, space, calls, closing: shutdown });
+        let house = Arc::new(House {
+            gate,
+            rules: listen.rules,
+            limits,
+            space: Space::new(limits.bodies_bytes_max),
+            streams: Arc::new(Semaphore::new(limits.connections_max.max(1))),
+            calls: Calls::default(),
+            closing: shutdown,
+        });
         let mut connections = JoinSet::new();
-        accept_until_closing(&house, &listener, &mut connections).await;
+        let listeners = Listeners { tcp: listener, tls: listen.tls, socket };
+        accept_until_closing(&house, &listeners, &mut connections).await;
         // Whoever connects from here on is told so by the system at once.
-        drop(listener);
+        drop(listeners);
         let deadline = Instant::now() + limits.drain_within;
         let connections_cut = drain(&mut connections, deadline).await;
         let mut calls = house.calls.take();
@@ -164,7 +205,36 @@ impl Door {
     }
 }
 
-async fn accept_until_closing(house: &Arc<House>, listener: &TcpListener, connections: &mut JoinSet<()>) {
+/// Where connections come from.
+struct Listeners {
+    tcp: TcpListener,
+    tls: Option<Arc<tls::Server>>,
+    socket: Option<Socket>,
+}
+
+/// A connection that was accepted, before any byte of it.
+struct Accepted {
+    link: Link,
+    peer: Option<SocketAddr>,
+}
+
+impl Listeners {
+    async fn accept(&self) -> std::io::Result<Accepted> {
+        let from_socket = async {
+            match &self.socket {
+                Some(socket) => socket.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        // The loser of this race has taken nothing.
+        tokio::select! {
+            tcp = self.tcp.accept() => tcp.map(|(tcp, peer)| Accepted { link: Link::Tcp(tcp), peer: Some(peer) }),
+            unix = from_socket => unix.map(|unix| Accepted { link: Link::Unix(unix), peer: None }),
+        }
+    }
+}
+
+async fn accept_until_closing(house: &Arc<House>, listeners: &Listeners, connections: &mut JoinSet<()>) {
     let seats = Arc::new(Semaphore::new(house.limits.connections_max.max(1)));
     let mut closing = house.closing.clone();
     let mut failing = false;
@@ -174,10 +244,10 @@ async fn accept_until_closing(house: &Arc<House>, listener: &TcpListener, connec
             () = told_to_close(&mut closing) => return,
             // The loser of this race has taken nothing: `accept` and the seat are both cancel-safe.
             Some(ended) = connections.join_next(), if !connections.is_empty() => note_panic("connection", ended),
-            arrived = seat_and_accept(&seats, listener) => match arrived {
-                Ok((seat, tcp, peer)) => {
+            arrived = seat_and_accept(&seats, listeners) => match arrived {
+                Ok((seat, accepted)) => {
                     failing = false;
-                    connections.spawn(converse(Arc::clone(house), tcp, peer, seat));
+                    connections.spawn(converse(Arc::clone(house), listeners.tls.clone(), accepted, seat));
                 }
                 Err(error) => {
                     if !failing {
@@ -204,23 +274,68 @@ fn note_panic(what: &'static str, ended: Result<(), JoinError>) {
 
 async fn seat_and_accept(
     seats: &Arc<Semaphore>,
-    listener: &TcpListener,
-) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    listeners: &Listeners,
+) -> std::io::Result<(OwnedSemaphorePermit, Accepted)> {
     let seat = Arc::clone(seats).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (tcp, peer) = listener.accept().await?;
-    Ok((seat, tcp, peer))
+    Ok((seat, listeners.accept().await?))
 }
 
 /// One connection, from its first byte to its last.
-async fn converse(house: Arc<House>, tcp: TcpStream, peer: SocketAddr, seat: OwnedSemaphorePermit) {
-    // Without it a stream's events would wait for the client's acknowledgements; failing is harmless.
-    let _best_effort = tcp.set_nodelay(true);
-    let pace = Arc::new(Pace::new(house.limits.head_bytes_max));
-    let wire = Wire::new(tcp, Arc::clone(&pace));
-    let closing = house.closing.clone();
-    let conversation = Arc::new(Conversation { house, pace, peer });
-    conversation.process_new(Box::new(wire), &closing).await;
+async fn converse(
+    house: Arc<House>,
+    tls: Option<Arc<tls::Server>>,
+    Accepted { link, peer }: Accepted,
+    seat: OwnedSemaphorePermit,
+) {
+    match (link, tls) {
+        (Link::Tcp(tcp), tls) => {
+            // Without it a stream's events would wait for the client's acknowledgements; failing is harmless.
+            let _best_effort = tcp.set_nodelay(true);
+            match tls {
+                // Boxed, so that a connection at rest does not carry the space of a handshake.
+                Some(tls) => Box::pin(converse_secured(house, &tls, tcp, peer)).await,
+                None => speak(house, Link::Tcp(tcp), peer, None).await,
+            }
+        }
+        (link, _) => speak(house, link, peer, None).await,
+    }
     drop(seat);
+}
+
+/// A handshake first; then the protocol that it agreed on.
+async fn converse_secured(house: Arc<House>, tls: &tls::Server, tcp: TcpStream, peer: Option<SocketAddr>) {
+    let mut closing = house.closing.clone();
+    let secured = tokio::select! {
+        biased;
+        secured = timeout(house.limits.read_within, tls.accept(tcp)) => secured,
+        // A client that has not finished its handshake is owed nothing.
+        () = told_to_close(&mut closing) => return,
+    };
+    let (stream, certificate) = match secured {
+        Ok(Ok(secured)) => secured,
+        // Whoever connects and goes without a word, as health checks do, was not turned away.
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return,
+        Ok(Err(_)) => return house.gate.turned_away(Turned::Tls, peer).await,
+        Err(_) => return house.gate.turned_away(Turned::TooSlow, peer).await,
+    };
+    let certificate = certificate.map(Arc::new);
+    if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
+        let pace = Arc::new(Pace::of_frames());
+        let wire = Wire::new(Link::Tls(Box::new(stream)), Arc::clone(&pace));
+        let conversation = Arc::new(Conversation { house, pace, peer, certificate });
+        http2::serve(conversation, wire).await;
+    } else {
+        speak(house, Link::Tls(Box::new(stream)), peer, certificate).await;
+    }
+}
+
+/// HTTP/1 on a connection that is ready for it.
+async fn speak(house: Arc<House>, link: Link, peer: Option<SocketAddr>, certificate: Option<Arc<ClientCertificate>>) {
+    let pace = Arc::new(Pace::new(house.limits.head_bytes_max));
+    let wire = Wire::new(link, Arc::clone(&pace));
+    let closing = house.closing.clone();
+    let conversation = Arc::new(Conversation { house, pace, peer, certificate });
+    conversation.process_new(Box::new(wire), &closing).await;
 }
 
 /// Waits for tasks until the deadline; gives the number of those that it had to cut off.

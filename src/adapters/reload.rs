@@ -9,6 +9,7 @@
 pub mod bundle;
 pub mod pull;
 pub mod steward;
+pub mod upstream;
 mod look;
 
 use std::path::Path;
@@ -29,6 +30,7 @@ use self::pull::Source;
 use self::steward::Arrived;
 use self::steward::Steward;
 use self::steward::Tools;
+use self::upstream::Neighbours;
 
 use crate::domain::audit::record::Record;
 use crate::domain::audit::record::Stage;
@@ -144,6 +146,8 @@ pub struct Watcher {
     server: Option<Source>,
     /// The folder of a candidate in shadow, if it has one of its own.
     shadow_dir: Option<PathBuf>,
+    /// The upstream servers, if there are any.
+    neighbours: Option<Neighbours>,
     /// Puts in force what is to be in force.
     steward: Arc<Steward>,
     /// How often files are looked at.
@@ -156,13 +160,19 @@ impl Watcher {
     /// Looks at these files, and at the server if there is one. Has looked at nothing yet.
     #[must_use]
     pub fn new(sources: Sources, server: Option<Source>, steward: Arc<Steward>, every: Duration) -> Self {
-        Self { sources, server, shadow_dir: None, steward, every, faults: Vec::new() }
+        Self { sources, server, shadow_dir: None, neighbours: None, steward, every, faults: Vec::new() }
     }
 
     /// Looks at the folder of a candidate in shadow too.
     #[must_use]
     pub fn with_shadow(self, shadow_dir: Option<PathBuf>) -> Self {
         Self { shadow_dir, ..self }
+    }
+
+    /// Adds what upstream servers offer to the catalog.
+    #[must_use]
+    pub fn with_neighbours(self, neighbours: Neighbours) -> Self {
+        Self { neighbours: Some(neighbours), ..self }
     }
 
     /// Loads for the first time. On faults the rules that were in force before go on deciding; if there
@@ -190,7 +200,8 @@ impl Watcher {
                 () = tokio::time::sleep(self.every) => {}
             }
             let now = self.stamp();
-            if now != seen {
+            let offered = self.neighbours.as_mut().is_some_and(Neighbours::have_changed);
+            if now != seen || offered {
                 seen = now;
                 again = self.turn(None, None).await;
                 // What did not fit the files that were may fit these.
@@ -213,7 +224,9 @@ impl Watcher {
 
     fn stamp(&self) -> Stamp {
         let folder = Some(self.sources.policy_dir.as_path()).filter(|_| self.server.is_none());
-        look::stamp([self.sources.catalog.as_path()].into_iter().chain(folder).chain(self.shadow_dir.as_deref()))
+        let accepted = self.neighbours.iter().flat_map(Neighbours::files);
+        let files = [self.sources.catalog.as_path()].into_iter().chain(folder).chain(self.shadow_dir.as_deref());
+        look::stamp(files.chain(accepted))
     }
 
     async fn look(&mut self) -> Option<Look> {
@@ -283,6 +296,10 @@ impl Watcher {
     async fn offer(&self, arrived: Arrived) -> Result<(), Refused> {
         let catalog = catalog(&self.sources.catalog)?;
         reachable(&catalog, &self.sources)?;
+        let catalog = match &self.neighbours {
+            None => catalog,
+            Some(neighbours) => neighbours.join(catalog, &self.steward.tools).await,
+        };
         Ok(self.steward.offer(catalog, arrived).await?)
     }
 

@@ -1,7 +1,12 @@
 //! The settings' backends, as `adapters::backend` takes them.
 
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
 use super::config;
 use crate::adapters::backend;
+use crate::adapters::backend::Backends;
 use crate::adapters::backend::Target;
 use crate::adapters::backend::place;
 use crate::config::Settings;
@@ -10,6 +15,11 @@ use crate::config::Settings;
 #[must_use]
 pub fn targets(settings: &Settings) -> Vec<Target> {
     settings.backends.iter().map(target).collect()
+}
+
+/// Looks after names, certificates and health until the gateway stops.
+pub(super) async fn look_after(backends: Arc<Backends>, stopped: watch::Receiver<bool>) {
+    backends.run(stopped).await;
 }
 
 /// What would keep a backend's files from being used.

@@ -1,7 +1,10 @@
-//! The gateway's own keys: one signs assertions for backends, one audit checkpoints, one replay reports.
+//! The gateway's own keys: some sign assertions for backends, one audit checkpoints, one replay reports.
 //!
 //! Promises: a missing key is made once, with mode 0600, never overwritten; the public half of the
-//! audit and report keys stands beside them for whoever verifies. Never sends a private key anywhere.
+//! audit and report keys stands beside them for whoever verifies; a new key for assertions is
+//! published before it signs, an old one until nothing of it is good. Never sends a private key anywhere.
+
+mod rotation;
 
 use std::fs;
 use std::io::Write;
@@ -9,15 +12,22 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+pub use self::rotation::Rotation;
+pub use self::rotation::rotate;
 use super::AppFault;
 use crate::adapters::journal;
+use crate::domain::identity::ring::Held;
+use crate::domain::identity::ring::Ring;
 use crate::domain::identity::signing::SigningKey;
+
+/// The first key for assertions. A later one is `assertion-N.pem`, and signs from second N of the Unix epoch on.
+const FIRST: &str = "assertion.pem";
 
 /// The gateway's own keys.
 #[derive(Debug)]
 pub struct OwnKeys {
-    /// Signs assertions for backends.
-    pub assertion: SigningKey,
+    /// Sign assertions for backends.
+    pub ring: Ring,
     /// File with the key that signs checkpoints.
     pub audit_pem: PathBuf,
 }
@@ -26,24 +36,74 @@ impl OwnKeys {
     /// Opens the keys in `dir`, making those that are missing.
     pub fn open(dir: &Path) -> Result<Self, AppFault> {
         fs::create_dir_all(dir).map_err(|cause| unwritable(dir, &cause))?;
-        let assertion_pem = dir.join("assertion.pem");
-        if !assertion_pem.exists() {
-            let mut random = [0; 32];
-            aws_lc_rs::rand::fill(&mut random).map_err(|_| broken(&assertion_pem, "no random bytes could be had"))?;
-            let key = SigningKey::generate(&random).map_err(|fault| broken(&assertion_pem, fault))?;
-            let pem = key.to_pkcs8_pem().map_err(|fault| broken(&assertion_pem, fault))?;
-            create(&assertion_pem, &pem, 0o600)?;
-        }
+        let ring = match read(dir)? {
+            Some(ring) => ring,
+            None => make_first(dir)?,
+        };
         let audit_pem = dir.join("audit.pem");
         if !audit_pem.exists() {
             let (pem, public) = journal::generate_signing_key().map_err(|fault| broken(&audit_pem, fault))?;
             create(&audit_pem, &pem, 0o600)?;
             create(&dir.join("audit.pub"), &public.pem(), 0o644)?;
         }
-        let text = fs::read_to_string(&assertion_pem).map_err(|cause| broken(&assertion_pem, cause))?;
-        let assertion = SigningKey::from_pkcs8_pem(&text).map_err(|fault| broken(&assertion_pem, fault))?;
-        Ok(Self { assertion, audit_pem })
+        Ok(Self { ring, audit_pem })
     }
+}
+
+/// The keys for assertions in `dir`; none when there are none, or no such folder.
+pub fn read(dir: &Path) -> Result<Option<Ring>, AppFault> {
+    let mut keys = Vec::new();
+    for (from_s, path) in files(dir)? {
+        let text = fs::read_to_string(&path).map_err(|cause| broken(&path, cause))?;
+        let key = SigningKey::from_pkcs8_pem(&text).map_err(|fault| broken(&path, fault))?;
+        keys.push(Held { from_s, key });
+    }
+    Ok(Ring::new(keys))
+}
+
+/// A key that is nowhere but in memory, for whoever only looks at settings.
+pub(super) fn passing() -> Result<Ring, AppFault> {
+    fresh(Path::new("keys.dir")).map(Ring::of)
+}
+
+/// The files of the keys for assertions, each with the time from which its key signs.
+fn files(dir: &Path) -> Result<Vec<(i64, PathBuf)>, AppFault> {
+    let unreadable = |cause: std::io::Error| broken(dir, cause);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(unreadable(cause)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unreadable)?.path();
+        files.extend(path.file_name().and_then(|name| from_s(name.to_str()?)).map(|from_s| (from_s, path)));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The time in the name of a key for assertions; none when it is another file.
+fn from_s(name: &str) -> Option<i64> {
+    if name == FIRST {
+        return Some(0);
+    }
+    let digits = name.strip_prefix("assertion-")?.strip_suffix(".pem")?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+fn make_first(dir: &Path) -> Result<Ring, AppFault> {
+    let path = dir.join(FIRST);
+    let key = fresh(&path)?;
+    let pem = key.to_pkcs8_pem().map_err(|fault| broken(&path, fault))?;
+    create(&path, &pem, 0o600)?;
+    Ok(Ring::of(key))
+}
+
+fn fresh(path: &Path) -> Result<SigningKey, AppFault> {
+    let mut random = [0; 32];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| broken(path, "no random bytes could be had"))?;
+    SigningKey::generate(&random).map_err(|fault| broken(path, fault))
 }
 
 /// The key in `dir` that signs replay reports, made if it is missing; its public half stands beside it.
@@ -94,7 +154,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = OwnKeys::open(dir.path()).unwrap();
         let again = OwnKeys::open(dir.path()).unwrap();
-        assert_eq!(first.assertion.kid(), again.assertion.kid());
+        assert_eq!(first.ring.signer(0).kid(), again.ring.signer(0).kid());
         for name in ["assertion.pem", "audit.pem"] {
             let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");

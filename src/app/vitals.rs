@@ -14,6 +14,7 @@ use crate::adapters::journal::Health;
 use crate::adapters::journal::Journal;
 use crate::adapters::keys::Keys;
 use crate::adapters::limits::Counters;
+use crate::adapters::tls;
 use crate::metrics::Metrics;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Ledger;
@@ -31,6 +32,7 @@ pub(super) struct Parts {
     pub(super) backends: Arc<Backends>,
     pub(super) counters: Arc<Counters>,
     pub(super) ails: Arc<Ails>,
+    pub(super) secured: Vec<Arc<tls::Server>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stopping: watch::Receiver<bool>,
@@ -96,9 +98,8 @@ impl Vitals for Parts {
         if let Some(fault) = self.ails.load_full() {
             findings.push(format!("writes and approvals are refused: {fault}"));
         }
-        if let Some(fault) = self.counters.ails() {
-            findings.push(format!("each replica counts calls for itself: {fault}"));
-        }
+        findings.extend(self.counters.ails().map(|fault| format!("each replica counts calls for itself: {fault}")));
+        findings.extend(self.secured.iter().flat_map(|tls| tls.findings()));
         // Nor do backends that are away make it unready: whatever needs none goes on.
         findings.extend(self.backends.findings());
         Readiness {

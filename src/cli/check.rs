@@ -43,10 +43,12 @@ pub async fn run(args: Args) -> ExitCode {
     };
     let (tools, engine) = (rules.catalog.tools().count(), rules.pdp.engine().as_str());
     if args.json {
-        let notes: Vec<String> = rules.pdp.notes().iter().map(ToString::to_string).collect();
+        let of_rules = rules.pdp.notes().iter().map(ToString::to_string);
+        let notes: Vec<String> = settings.notes().into_iter().chain(of_rules).collect();
         let found = json!({"ok": true, "tools": tools, "revision": rules.revision(), "engine": engine, "notes": notes});
         print::line(&found.to_string());
     } else {
+        settings.notes().iter().for_each(|note| print::error(&format!("note: {note}")));
         let words = format!("{}, policy {} on the {engine} engine", print::count(tools, "tool"), rules.revision());
         print::line(&format!("{}ok:{} {words}", print::GOOD, print::PLAIN));
     }

@@ -132,7 +132,7 @@ async fn start(args: &Args, dir: &Path) -> Result<Demo, String> {
     let backend = sandbox::start(sandbox::Settings {
         listen: args.backend,
         store: sandbox::Store::Memory,
-        trust: Some(own.assertion.jwks()),
+        trust: Some(own.ring.jwks(app::now_s())),
     })
     .await
     .map_err(|fault| fault.to_string())?;
@@ -171,7 +171,7 @@ impl Demo {
     fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "mcp": self.gateway.mcp_url(),
-            "admin": format!("http://{}", self.gateway.admin),
+            "admin": self.gateway.admin_url(),
             "backend": format!("http://{}", self.backend.addr()),
             "dir": self.dir,
             "pid": std::process::id(),

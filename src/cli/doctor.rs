@@ -98,6 +98,7 @@ async fn issuers(settings: &Settings) -> Vec<Finding> {
         Err(fault) => return vec![Finding::wrong("issuers", fault.to_string().trim_start_matches("issuers: "))],
     };
     keys.load().await;
+    keys.probe(app::now_s()).await;
     let callers = keys.health().into_iter().map(|health| ("issuer", health));
     let approvers = keys.approvers_health().into_iter().map(|health| ("approvals by", health));
     callers

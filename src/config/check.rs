@@ -2,13 +2,15 @@
 
 mod approvals;
 mod backends;
+mod callers;
+mod listen;
 mod policy;
+mod upstream;
 mod rates;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jsonschema::error::ValidationErrorKind;
@@ -16,20 +18,15 @@ use jsonschema::error::ValidationErrorKind;
 pub use self::backends::place;
 use super::Audit;
 use super::ConfigFault;
-use super::Issuer;
-use super::KeySource;
 use super::Ledger;
 use super::LedgerPlace;
 use super::Limits;
 use super::Log;
 use super::Operators;
 use super::PolicyPeople;
-use super::Propagation;
 use super::Settings;
 use super::raw;
 use super::units;
-use crate::domain::identity::AuthMethod;
-
 /// Reads and checks a settings file.
 pub fn load(file: &Path) -> Result<Settings, Vec<ConfigFault>> {
     let text = std::fs::read_to_string(file).map_err(|cause| {
@@ -149,22 +146,28 @@ impl Check<'_> {
         let ledger = self.ledger(&raw.ledger);
         Settings {
             mcp: self.address("listen.mcp", &raw.listen.mcp),
+            mcp_tls: self.tls("listen.tls", &raw.listen.tls),
+            mcp_socket: Some(&raw.listen.mcp_socket).filter(|path| !path.is_empty()).map(|path| self.base.join(path)),
             admin: self.address("listen.admin", &raw.listen.admin),
+            admin_tls: self.tls("listen.admin_tls", &raw.listen.admin_tls),
             public_url: Some(raw.public_url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty()),
             allowed_hosts: raw.allowed_hosts.clone(),
             allowed_origins: raw.allowed_origins.clone(),
             limits: self.limits(&raw.limits, &ledger.place),
             issuers: raw.issuers.iter().enumerate().map(|(at, issuer)| self.issuer(at, issuer)).collect(),
+            scopes: self.scopes(&raw.scopes),
             catalog: self.base.join(&raw.catalog),
             policy: self.policy(&raw.policy),
             reload_every: self.duration("policy.reload_every", &raw.policy.reload_every),
             backends: raw.backends.iter().enumerate().map(|(at, backend)| self.backend(at, backend)).collect(),
+            upstreams: self.upstreams(&raw.upstreams, &raw.backends),
             audit: self.audit(&raw.audit),
             ledger,
             approvals_link: self.link(&raw.approvals.link),
             approval_issuers: self.approval_issuers(&raw.approvals.issuers),
             operators: self.operators(&raw.operators),
             keys_dir: self.base.join(&raw.keys.dir),
+            rotation: self.rotation(&raw.keys),
             list_page: raw.tools_list.page,
             list_ttl: self.duration("tools_list.ttl", &raw.tools_list.ttl),
             drain: self.duration("drain", &raw.drain),
@@ -183,86 +186,6 @@ impl Check<'_> {
             rates: self.rates(&raw.rates),
             counted: self.counted(&raw.rates, ledger),
             subscriptions: Self::subscriptions(&raw.subscriptions),
-        }
-    }
-
-    fn issuer(&mut self, at: usize, raw: &raw::RawIssuer) -> Issuer {
-        let path = format!("issuers[{at}]");
-        if raw.issuer.is_empty() {
-            self.fault(&format!("{path}.issuer"), "no issuer is named", "write the exact `iss` of its tokens");
-        }
-        let shared = raw.kind == AuthMethod::Loopiq;
-        let remedy = "use RS256, ES256 or EdDSA; HS256 only for kind `loopiq`";
-        self.algorithms(&path, &raw.algorithms, shared, remedy);
-        Issuer {
-            name: raw.name.clone(),
-            kind: raw.kind,
-            issuer: raw.issuer.clone(),
-            audiences: raw.audiences.clone(),
-            tenants: raw.tenants.clone(),
-            algorithms: raw.algorithms.clone(),
-            keys: self.key_source(&path, &raw.keys, shared),
-            refresh: self.duration(&format!("{path}.refresh"), &raw.refresh),
-            max_stale: self.duration(&format!("{path}.max_stale"), &raw.max_stale),
-            leeway: self.duration(&format!("{path}.leeway"), &raw.leeway),
-            claims: raw.claims.clone(),
-            scopes: raw.scopes.clone(),
-        }
-    }
-
-    fn algorithms(&mut self, issuer: &str, algorithms: &[String], shared: bool, remedy: &str) {
-        for alg in algorithms {
-            let accepted = match alg.as_str() {
-                "RS256" | "ES256" | "EdDSA" => true,
-                "HS256" => shared,
-                _ => false,
-            };
-            if !accepted {
-                self.fault(&format!("{issuer}.algorithms"), format!("`{alg}` is not accepted here"), remedy);
-            }
-        }
-    }
-
-    /// `shared`: whether a secret that the issuer and the gateway share will do.
-    fn key_source(&mut self, issuer: &str, keys: &raw::RawKeySource, shared: bool) -> KeySource {
-        let path = format!("{issuer}.keys");
-        match (keys.file.as_str(), keys.url.as_str(), keys.secret_file.as_str()) {
-            (file, "", "") if !file.is_empty() => return KeySource::File(self.base.join(file)),
-            ("", url, "") if !url.is_empty() => {
-                let good = url_parts(url).is_some_and(|parts| parts.tls || is_loopback(&parts.host));
-                if !good {
-                    let remedy = "use https, or http on a loopback address";
-                    self.fault(&format!("{path}.url"), format!("`{url}` is not a safe place for keys"), remedy);
-                }
-                return KeySource::Url(url.to_owned());
-            }
-            ("", "", secret) if !secret.is_empty() => {
-                if !shared {
-                    self.fault(&path, "a shared secret is accepted for kind `loopiq` only", "use `file` or `url`");
-                }
-                return KeySource::SecretFile(self.base.join(secret));
-            }
-            ("", "", "") => self.fault(&path, "no key source", "set `file`, `url` or `secret_file`"),
-            _ => self.fault(&path, "more than one key source", "set exactly one of `file`, `url` and `secret_file`"),
-        }
-        KeySource::File(PathBuf::new())
-    }
-
-    fn propagation(&mut self, backend: &str, raw: &raw::RawBackend) -> Propagation {
-        let path = format!("{backend}.propagation");
-        let raw_propagation = &raw.propagation;
-        let lifetime = self.duration(&format!("{path}.lifetime"), &raw_propagation.lifetime);
-        match raw_propagation.mode {
-            raw::PropagationMode::Assertion => {
-                let named = [&raw_propagation.audience, &raw.name].into_iter().find(|name| !name.is_empty());
-                Propagation::Assertion { audience: named.cloned().unwrap_or_default(), lifetime }
-            }
-            raw::PropagationMode::Static => {
-                if raw_propagation.secret_file.is_empty() {
-                    self.fault(&format!("{path}.secret_file"), "mode `static` needs a credential", "name its file");
-                }
-                Propagation::Static { secret_file: self.base.join(&raw_propagation.secret_file) }
-            }
         }
     }
 
@@ -409,6 +332,7 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KeySource;
 
     const GOOD: &str = "
 issuers:

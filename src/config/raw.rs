@@ -10,7 +10,6 @@ pub(super) use self::rates::RawRate;
 pub(super) use self::rates::RawRates;
 pub(super) use self::rates::RawSubscriptions;
 pub(super) use self::rates::SharedCounters;
-use crate::domain::identity::AuthMethod;
 
 /// Defines a section with its defaults beside its fields.
 macro_rules! section {
@@ -29,6 +28,7 @@ macro_rules! section {
 }
 
 mod backends;
+mod upstream;
 
 pub use self::backends::Balance;
 pub use self::backends::Http2;
@@ -37,7 +37,20 @@ pub(super) use self::backends::RawBackendTls;
 pub(super) use self::backends::RawBreaker;
 pub(super) use self::backends::RawConcurrency;
 pub(super) use self::backends::RawHealth;
+mod callers;
+
+pub(super) use callers::PropagationMode;
+pub use callers::RawClaims;
+pub(super) use callers::RawIntrospection;
+pub use callers::RawIssuer;
+pub(super) use callers::RawKeySource;
+pub(super) use callers::RawKeys;
+pub(super) use callers::RawPropagation;
+pub(super) use callers::RawScopes;
 mod rates;
+pub(super) use self::upstream::RawCredentialMode;
+pub use self::upstream::RawUpstream;
+pub(super) use self::upstream::RawUpstreamTool;
 
 section! {
     /// The settings file of the gateway.
@@ -54,12 +67,16 @@ section! {
         limits: RawLimits = RawLimits::default();
         /// Who vouches for callers; at least one.
         issuers: Vec<RawIssuer> = Vec::new();
+        /// Scopes that calls need.
+        scopes: RawScopes = RawScopes::default();
         /// File with tools and routes.
         catalog: String = "catalog.yaml".into();
         /// The policy bundle.
         policy: RawPolicy = RawPolicy::default();
         /// Where calls go; at least one.
         backends: Vec<RawBackend> = Vec::new();
+        /// Upstream MCP servers whose tools, prompts and resources are passed on under policy.
+        upstreams: Vec<RawUpstream> = Vec::new();
         /// The journal.
         audit: RawAudit = RawAudit::default();
         /// What remembers every write and every approval.
@@ -84,8 +101,36 @@ section! {
     RawListen {
         /// Where MCP clients connect, as `address:port`.
         mcp: String = "127.0.0.1:8080".into();
+        /// TLS, with HTTP/2, where MCP clients connect. Without it a proxy in front must have TLS, unless all are on this machine.
+        tls: RawTls = RawTls::default();
+        /// A Unix socket for MCP clients besides, for owner and group of the gateway. Empty: none.
+        mcp_socket: String = String::new();
         /// Where operators connect: health, metrics, API. Keep it off the public network.
         admin: String = "127.0.0.1:8081".into();
+        /// TLS where operators connect.
+        admin_tls: RawTls = RawTls::default();
+    }
+}
+
+section! {
+    /// TLS of a listener. Its files are read again when they change.
+    RawTls {
+        /// File with the certificate and its chain (PEM). Empty: no TLS.
+        certificate: String = String::new();
+        /// File with its private key (PEM).
+        key: String = String::new();
+        /// Clients that show a certificate of their own.
+        clients: RawTlsClients = RawTlsClients::default();
+    }
+}
+
+section! {
+    /// Clients that show a certificate of their own.
+    RawTlsClients {
+        /// File with the certificates of their authorities (PEM). Empty: nobody is asked for one.
+        ca: String = String::new();
+        /// Whether a client without one is sent away.
+        required: bool = false;
     }
 }
 
@@ -108,70 +153,6 @@ section! {
         rates: RawRates = RawRates::default();
         /// Streams that tell clients of changes.
         subscriptions: RawSubscriptions = RawSubscriptions::default();
-    }
-}
-
-section! {
-    /// Who vouches for callers.
-    RawIssuer {
-        /// Short name for logs and metrics.
-        name: String = String::new();
-        /// Kind of credential: `oauth`, `loopiq`, `helix` or `service_account`.
-        kind: AuthMethod = AuthMethod::Oauth;
-        /// Exact value of the token's `iss`.
-        issuer: String = String::new();
-        /// Accepted values of `aud`. Empty: the public URL.
-        audiences: Vec<String> = Vec::new();
-        /// Tenants that this issuer may vouch for, such as those of its service accounts. Empty: any.
-        tenants: Vec<String> = Vec::new();
-        /// Accepted signature algorithms. `HS256` is possible for kind `loopiq` only.
-        algorithms: Vec<String> = vec!["RS256".into(), "ES256".into(), "EdDSA".into()];
-        /// Where the keys are; exactly one member.
-        keys: RawKeySource = RawKeySource::default();
-        /// How often keys are fetched again. An unknown key id is looked up sooner, at most every 30 s.
-        refresh: String = "5m".into();
-        /// How long keys that cannot be refreshed stay good; after that callers get 503.
-        max_stale: String = "1h".into();
-        /// Tolerated clock difference.
-        leeway: String = "60s".into();
-        /// Where the token says who the caller is.
-        claims: RawClaims = RawClaims::default();
-        /// Scopes named in the protected-resource metadata.
-        scopes: Vec<String> = Vec::new();
-    }
-}
-
-section! {
-    /// Where an issuer's keys are; exactly one member is set.
-    RawKeySource {
-        /// A JWKS file, read again when it changes.
-        file: String = String::new();
-        /// A JWKS URL; `https`, or `http` on a loopback address.
-        url: String = String::new();
-        /// A file with a shared secret of at least 32 bytes; kind `loopiq` with `HS256` only.
-        secret_file: String = String::new();
-    }
-}
-
-section! {
-    /// Claim names; a name that starts with `/` is a JSON pointer.
-    RawClaims {
-        /// The user.
-        user: String = "sub".into();
-        /// Organisations: an array of strings, or one string.
-        tenants: String = "tenants".into();
-        /// The active organisation.
-        active_tenant: String = "active_tenant".into();
-        /// Organisation roles.
-        roles: String = "roles".into();
-        /// Team to roles in that team.
-        teams: String = "teams".into();
-        /// Direct permissions.
-        permissions: String = "permissions".into();
-        /// Scopes: a space-separated string, or an array.
-        scopes: String = "scope".into();
-        /// The OAuth client.
-        client: String = "client_id".into();
     }
 }
 
@@ -261,30 +242,6 @@ section! {
         /// Time over which the shares are counted; longer where fewer decisions than `least` are made in it.
         window: String = "10m".into();
     }
-}
-
-section! {
-    /// How the gateway proves the caller to the backend. The client's own token is never passed on.
-    RawPropagation {
-        /// `assertion`: a short-lived JWT signed by the gateway. `static`: a service credential.
-        mode: PropagationMode = PropagationMode::Assertion;
-        /// `aud` of the assertion. Empty: the backend's name.
-        audience: String = String::new();
-        /// How long an assertion is good.
-        lifetime: String = "60s".into();
-        /// File with the credential of mode `static`.
-        secret_file: String = String::new();
-    }
-}
-
-/// How the gateway proves the caller to the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PropagationMode {
-    /// A short-lived JWT signed by the gateway.
-    Assertion,
-    /// A service credential.
-    Static,
 }
 
 section! {
@@ -382,14 +339,6 @@ section! {
         tenants: Vec<String> = Vec::new();
         /// Organisation roles.
         roles: Vec<String> = vec!["policy_admin".into()];
-    }
-}
-
-section! {
-    /// The gateway's own keys: one signs assertions for backends, one signs checkpoints.
-    RawKeys {
-        /// Folder; missing keys are made on first start with mode 0600.
-        dir: String = "../data/keys".into();
     }
 }
 

@@ -29,6 +29,7 @@ mod resolve;
 mod lint;
 pub mod pointer;
 pub mod text;
+pub mod upstream;
 
 use pointer::Pointer;
 
@@ -39,9 +40,13 @@ pub const BUILT_IN: &str = include_str!("../../config/catalog.yaml");
 const REASONS_MAX: usize = 20;
 
 /// Every tool, checked, in the order of their names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Catalog {
     tools: BTreeMap<String, Arc<Tool>>,
+    /// Prompts of upstream servers, by the names that clients see.
+    prompts: BTreeMap<String, upstream::Prompt>,
+    /// Templates of resources, of each upstream server.
+    templates: Vec<upstream::Template>,
     digest: String,
 }
 
@@ -176,6 +181,44 @@ pub enum Answerer {
     Route(Route),
     /// The gateway itself.
     Gateway(OwnTool),
+    /// An upstream MCP server.
+    Upstream(Upstream),
+}
+
+/// What an upstream MCP server answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name in the settings.
+    pub server: String,
+    /// What the gateway puts before the names of its tools and prompts.
+    pub prefix: String,
+    /// What of it.
+    pub part: Part,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// A part of an upstream MCP server that policy decides about as one tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A tool, by its name there.
+    Tool(String),
+    /// All its prompts; no client can call them as a tool.
+    Prompts,
+    /// All its resources; no client can call them as a tool.
+    Resources,
+}
+
+impl Upstream {
+    /// What policies see as the route.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match &self.part {
+            Part::Tool(name) => format!("mcp {}/{name}", self.server),
+            Part::Prompts => format!("mcp {} prompts", self.server),
+            Part::Resources => format!("mcp {} resources", self.server),
+        }
+    }
 }
 
 /// The gateway's own tools.
@@ -244,6 +287,8 @@ pub struct Tool {
     pub tenant_arguments: Vec<String>,
     /// JSON pointers to argument fields that audit must not keep in clear.
     pub sensitive: Vec<String>,
+    /// Scopes that a token needs for it, besides those that the settings ask for its effect.
+    pub scopes: Vec<String>,
     /// Query flag or header that makes the backend do a dry run.
     pub dry_run: Option<DryRun>,
     /// Whether the backend honours `Idempotency-Key` on this route.
@@ -292,14 +337,34 @@ impl Tool {
     pub fn route(&self) -> Option<&Route> {
         match &self.answerer {
             Answerer::Route(route) => Some(route),
-            Answerer::Gateway(_) => None,
+            Answerer::Gateway(_) | Answerer::Upstream(_) => None,
         }
     }
 
-    /// `METHOD /path/{var}`, or `gateway` for the gateway's own tools: what policies see as the route.
+    /// The upstream server behind the tool, if it is one's.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&Upstream> {
+        match &self.answerer {
+            Answerer::Upstream(upstream) => Some(upstream),
+            Answerer::Gateway(_) | Answerer::Route(_) => None,
+        }
+    }
+
+    /// Whether clients see and call it as a tool; what stands for prompts or resources is none.
+    #[must_use]
+    pub fn is_called(&self) -> bool {
+        self.upstream().is_none_or(|upstream| matches!(upstream.part, Part::Tool(_)))
+    }
+
+    /// `METHOD /path/{var}`, `mcp server/tool`, or `gateway` for the gateway's own tools: what policies
+    /// see as the route.
     #[must_use]
     pub fn route_text(&self) -> String {
-        self.route().map_or_else(|| "gateway".to_owned(), Route::text)
+        match &self.answerer {
+            Answerer::Route(route) => route.text(),
+            Answerer::Gateway(_) => "gateway".to_owned(),
+            Answerer::Upstream(upstream) => upstream.text(),
+        }
     }
 
     /// The input schema as clients see it: with `dryRun`, `idempotencyKey` and `approvalId` where

@@ -19,6 +19,7 @@ use crate::domain::identity::is_tenant_id;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Refusal;
 
+pub mod said;
 mod verdict;
 
 /// What stands where something was redacted.

@@ -15,6 +15,8 @@ pub mod receive;
 pub mod headers;
 pub mod controls;
 pub mod input;
+pub mod offered;
+pub mod sealed;
 pub mod trace;
 pub mod reply;
 pub mod cursor;
@@ -162,6 +164,17 @@ pub enum Ask {
     },
     /// `tools/call`.
     CallTool(ToolCall),
+    /// A list of what upstream servers offer besides tools.
+    List {
+        /// Of what.
+        what: offered::Listed,
+        /// Opaque cursor as the client sent it.
+        cursor: Option<String>,
+    },
+    /// A prompt, a resource or a completion of an upstream server.
+    Operate(offered::Operation),
+    /// `logging/setLevel`, legacy only.
+    SetLevel(offered::Level),
     /// `subscriptions/listen`, modern only.
     Listen(Filter),
 }
@@ -176,6 +189,9 @@ impl Ask {
             Self::Ping => "ping",
             Self::ListTools { .. } => "tools/list",
             Self::CallTool(_) => "tools/call",
+            Self::List { what, .. } => what.method(),
+            Self::Operate(operation) => operation.verb.method(),
+            Self::SetLevel(_) => "logging/setLevel",
             Self::Listen(_) => "subscriptions/listen",
         }
     }

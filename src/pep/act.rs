@@ -72,6 +72,13 @@ pub(super) enum Outcomes {
     Again(BackendAnswer),
     /// What is known of a write whose own answer was lost.
     Books(Value),
+    /// What an upstream server needs to hear before it does anything, checked and sealed.
+    Asks {
+        /// Its questions, by name.
+        requests: Map<String, Value>,
+        /// What the client is to carry.
+        state: Option<String>,
+    },
 }
 
 /// Whether the call is to change anything.
@@ -81,7 +88,7 @@ pub(super) fn writes(permit: &Permit<Action>) -> bool {
 
 /// Whether the call may change something: a write, or a dry run that only the backend's word keeps
 /// from being one.
-fn may_write(permit: &Permit<Action>) -> bool {
+pub(super) fn may_write(permit: &Permit<Action>) -> bool {
     let action = permit.action();
     action.tool.writes() && (!action.dry_run || action.tool.dry_run.is_some())
 }
@@ -136,22 +143,26 @@ impl Pep {
         let request = match (held, &action.tool.answerer) {
             (Held::Again(execution), _) => return again(&execution, permit, asked),
             (_, Answerer::Gateway(own)) => return self.own_answer(standing, asked, *own).await.map(Outcomes::Own),
-            (Held::Mine(execution), Answerer::Route(_)) => execution.plan.request.again(),
-            (Held::New(_), Answerer::Route(_)) => {
+            (Held::Mine(execution), Answerer::Route(_) | Answerer::Upstream(_)) => execution.plan.request.again(),
+            (Held::New(_), Answerer::Route(_) | Answerer::Upstream(_)) => {
                 return Err(Refusal::of(Code::LedgerUnavailable).detail("a write was not claimed").into());
             }
-            (Held::Nothing, Answerer::Route(_)) => {
+            (Held::Nothing, Answerer::Route(_) | Answerer::Upstream(_)) => {
                 action.tool.request(&action.arguments, action.dry_run && action.tool.dry_run.is_some())?
             }
         };
         if action.dry_run && action.tool.dry_run.is_none() {
-            return Ok(Outcomes::Own(preview(&action.tool, &request)));
+            return Ok(Outcomes::Own(own::preview(&action.tool, &request)));
+        }
+        if let Some(answer) = super::upstream::answered_here(action) {
+            return Ok(Outcomes::Backend(answer));
         }
         let execution_id = asked.underway.as_ref().map(|underway| underway.execution_id.clone());
-        let outbound = self.outbound(standing, asked, action, request, execution_id.as_deref());
+        let outbound = self.outbound(standing, asked, action, request, execution_id.as_deref()).await;
         let outbound = outbound.inspect_err(|_| came(asked, Came::NotSent))?;
         let send_before = asked.underway.as_ref().map(|underway| underway.send_before);
         let outbound = Outbound { send_before, ..outbound };
+        let outbound = self.addressed(permit, asked, outbound).inspect_err(|_| came(asked, Came::NotSent))?;
         asked.progress.send(1, PROGRESS_STEPS, "allowed by policy, sent to LoopIQ");
         asked.reach = if may_write(permit) { Reach::Write } else { Reach::Read };
         let started = Instant::now();
@@ -159,12 +170,15 @@ impl Pep {
         asked.took(&self.metrics, Stage::Forward, started);
         asked.progress.send(2, PROGRESS_STEPS, "LoopIQ has answered");
         let answer = sent.map_err(|fault| lost(&fault, permit, asked))?;
+        if action.tool.upstream().is_some() {
+            return self.judge_said(standing, permit, asked, answer).await;
+        }
         judge(&answer, permit, asked)?;
         Ok(Outcomes::Backend(answer))
     }
 
     /// A route's request with the ids and the proof of the caller that go with it.
-    pub(super) fn outbound(
+    pub(super) async fn outbound(
         &self,
         standing: &Standing,
         asked: &Asked,
@@ -183,8 +197,11 @@ impl Pep {
             if_match: asked.if_match.as_deref().filter(|_| execution_id.is_some()),
             trace: &asked.trace,
         };
-        let caller = CallerProof { user: &standing.principal.user, roles: &standing.principal.roles };
-        self.propagation.outbound(request, action.tenant.as_str(), caller, &ids, asked.now_ms.div_euclid(1000))
+        let principal = &standing.principal;
+        let caller = CallerProof { issuer: &principal.issuer, user: &principal.user, roles: &principal.roles };
+        // WHY not when the call came: it may have waited since, and what is minted now lives from now.
+        let now_s = self.clock.now_ms().div_euclid(1000);
+        self.propagation.outbound(request, action.tenant.as_str(), caller, &ids, now_s).await
     }
 
     /// Looks at what came back, and lets through what the caller may see.
@@ -198,6 +215,11 @@ impl Pep {
         let started = Instant::now();
         let outcome = outcome?;
         let action = permit.action();
+        if action.tool.upstream().is_some() && !matches!(outcome, Outcomes::Own(_) | Outcomes::Books(_)) {
+            let reply = self.inspect_said(standing, permit, asked, outcome);
+            asked.took(&self.metrics, Stage::Inspect, started);
+            return reply;
+        }
         let mut inspected = self.examine(action, asked, &outcome)?;
         let hide = self.judge_response(standing, permit, asked, &outcome, &inspected)?;
         self.learn(standing, action, asked, &inspected);
@@ -221,6 +243,7 @@ impl Pep {
         let answer = match outcome {
             Outcomes::Backend(answer) | Outcomes::Again(answer) => answer,
             Outcomes::Books(value) => return Ok(Inspected::own(value.clone())),
+            Outcomes::Asks { .. } => return Ok(Inspected::own(Value::Null)),
             Outcomes::Own(value) => {
                 note(asked, execution, None, 0, Vec::new());
                 return Ok(Inspected::own(value.clone()));
@@ -247,6 +270,7 @@ impl Pep {
         let answer = match outcome {
             Outcomes::Backend(answer) | Outcomes::Again(answer) => answer,
             Outcomes::Own(value) | Outcomes::Books(value) => return Ok(Inspected::own(value.clone())),
+            Outcomes::Asks { .. } => return Ok(Inspected::own(Value::Null)),
         };
         let (content_type, limits) = (answer.content_type.as_deref(), &self.settings.answers);
         let inspected = inspect::inspect(&answer.body, content_type, &action.tool, &action.tenant, limits, &[]);
@@ -259,7 +283,7 @@ impl Pep {
 
     /// Remembers the call for policies that ask what was done earlier in the workflow. A preview is
     /// no such deed.
-    fn learn(&self, standing: &Standing, action: &Action, asked: &Asked, inspected: &Inspected) {
+    pub(super) fn learn(&self, standing: &Standing, action: &Action, asked: &Asked, inspected: &Inspected) {
         let Some(workflow) = asked.controls.workflow.as_deref().filter(|_| !action.dry_run) else { return };
         let call = EarlierCall {
             tool: action.tool.name.clone(),
@@ -284,7 +308,7 @@ impl Pep {
     ) -> Result<Vec<String>, No> {
         let action = permit.action();
         let (status, bytes) = match outcome {
-            Outcomes::Own(_) | Outcomes::Books(_) => (200, 0),
+            Outcomes::Own(_) | Outcomes::Books(_) | Outcomes::Asks { .. } => (200, 0),
             Outcomes::Backend(answer) | Outcomes::Again(answer) => (answer.status, answer.body.len()),
         };
         let input = Input {
@@ -331,19 +355,6 @@ impl Pep {
     }
 }
 
-/// What would be sent, for tools whose backend has no dry run of its own. Nothing was sent.
-fn preview(tool: &Tool, request: &RouteRequest) -> Value {
-    let body: Value = request.body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
-    json!({
-        "dryRun": true,
-        "previewBy": "gateway",
-        "tool": tool.name,
-        "effect": tool.effect,
-        "request": {"method": request.method, "path": request.path_and_query, "body": body},
-        "note": "nothing was sent; LoopIQ has no dry run for this route, so this is the exact request and not its effect",
-    })
-}
-
 /// Only the backend's word says that nothing was changed.
 pub(super) fn says_dry_run(inspected: &Inspected) -> bool {
     inspected.value.get("dryRun") == Some(&Value::Bool(true))
@@ -362,7 +373,7 @@ pub(super) fn note(
 }
 
 /// Notes what the ledger is to have of the write under way, if there is one.
-fn came(asked: &mut Asked, came: Came) {
+pub(super) fn came(asked: &mut Asked, came: Came) {
     if let Some(underway) = &mut asked.underway {
         underway.came = came;
     }
@@ -390,7 +401,11 @@ fn again(execution: &Write, permit: &Permit<Action>, asked: &mut Asked) -> Resul
         etag: None,
         body: body.clone().into(),
     };
-    verdict(&answer, &permit.action().tool, execution.plan.request.if_match.is_some())?;
+    if permit.action().tool.upstream().is_some() {
+        super::upstream::verdict(&answer, asked)?;
+    } else {
+        verdict(&answer, &permit.action().tool, execution.plan.request.if_match.is_some())?;
+    }
     Ok(Outcomes::Again(answer))
 }
 
@@ -421,21 +436,25 @@ fn lost(fault: &SendFault, permit: &Permit<Action>, asked: &mut Asked) -> Refusa
 
 /// Nothing was sent: why, and when to come back.
 pub(super) fn unsent(fault: &SendFault) -> Refusal {
-    let of = |code| Refusal::of(code).detail(fault);
-    match fault.kind {
+    let (refusal, wait_ms) = match fault.kind {
         SendFaultKind::Overloaded { retry_ms } => {
             let message = "LoopIQ has as much to do as it takes; nothing was sent";
-            Refusal::because(Code::Overloaded, message).detail(fault).with("retryAfterMs", retry_ms)
+            (Refusal::because(Code::Overloaded, message), Some(retry_ms))
         }
-        SendFaultKind::Resting { retry_ms } => of(Code::BackendUnavailable).with("retryAfterMs", retry_ms),
+        SendFaultKind::Resting { retry_ms } => (Refusal::of(Code::BackendUnavailable), Some(retry_ms)),
         SendFaultKind::Unreachable | SendFaultKind::Timeout | SendFaultKind::Broken | SendFaultKind::TooLarge => {
-            of(Code::BackendUnavailable)
+            (Refusal::of(Code::BackendUnavailable), None)
         }
+    };
+    let refusal = refusal.detail(fault);
+    match wait_ms {
+        Some(wait_ms) => refusal.with("retryAfterMs", wait_ms).with("retryAfter", wait_ms.div_ceil(1_000).max(1)),
+        None => refusal,
     }
 }
 
 /// What the status of an answer means for the call, and for the ledger.
-fn judge(answer: &BackendAnswer, permit: &Permit<Action>, asked: &mut Asked) -> Result<(), Refusal> {
+pub(super) fn judge(answer: &BackendAnswer, permit: &Permit<Action>, asked: &mut Asked) -> Result<(), Refusal> {
     let verdict = verdict(answer, &permit.action().tool, asked.if_match.is_some());
     let Err(refusal) = verdict else {
         came(asked, Came::Settled(Settlement::Executed { kept: kept(answer), record_ids: Vec::new() }));
@@ -468,7 +487,7 @@ pub(super) fn is_definite(status: u16) -> bool {
 }
 
 /// An answer as it is kept, to be given again.
-fn kept(answer: &BackendAnswer) -> Kept {
+pub(super) fn kept(answer: &BackendAnswer) -> Kept {
     Kept {
         status: answer.status,
         content_type: answer.content_type.clone(),

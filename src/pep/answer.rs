@@ -27,6 +27,7 @@ use crate::domain::mcp::Ask;
 use crate::domain::mcp::Request;
 use crate::domain::mcp::reply::About;
 use crate::domain::mcp::reply::CallAnswer;
+use crate::domain::mcp::reply::Offers;
 use crate::domain::refusal::Challenge;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Fault;
@@ -65,7 +66,7 @@ impl Pep {
 
     /// Makes the record durable, or turns the outcome into one that may be shown without it.
     async fn audit(&self, asked: &mut Asked, outcome: Result<Reply, No>) -> Result<Reply, No> {
-        if matches!(outcome, Ok(Reply::Accepted | Reply::Pong)) {
+        if matches!(outcome, Ok(Reply::Accepted | Reply::Pong | Reply::LevelSet)) {
             return outcome;
         }
         let mut stood_for = 0;
@@ -181,11 +182,12 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
         return Answer::empty(202);
     };
     let to = mcp::reply::Reply::to(request, VERSION);
-    let about = About { version: VERSION, instructions: INSTRUCTIONS };
+    let about = About { version: VERSION, instructions: INSTRUCTIONS, offers: Offers::default() };
+    let audit = || (mcp::AUDIT_META.to_owned(), Value::Object(asked.audit_meta.clone()));
     let bytes = match reply {
         Reply::Accepted => Vec::new(),
-        Reply::Discovered => to.discover(&about, settings.list_ttl_ms),
-        Reply::Initialized => to.initialize(&about),
+        Reply::Discovered(offers) => to.discover(&About { offers, ..about }, settings.list_ttl_ms),
+        Reply::Initialized(offers) => to.initialize(&About { offers, ..about }),
         Reply::Pong => to.pong(),
         Reply::Tools { tools, next } => {
             let views: Vec<_> = tools.iter().map(|tool| super::own::view(tool)).collect();
@@ -194,9 +196,16 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
         Reply::Unsubscribed => to.unsubscribed(),
         Reply::Called(answer) => {
             let mut meta = answer.meta;
-            meta.insert(mcp::AUDIT_META.to_owned(), Value::Object(asked.audit_meta.clone()));
+            meta.extend([audit()]);
             to.call(CallAnswer { meta, ..answer })
         }
+        Reply::Offered { what, elements, next } => to.offered(what, &elements, next.as_deref(), settings.list_ttl_ms),
+        Reply::Passed { result, ttl_ms } => to.pass(result, Map::from_iter([audit()]), ttl_ms),
+        Reply::Asks { requests, state } => {
+            // INVARIANT: only a modern client's call comes to this.
+            to.input_required(requests, state.as_deref(), Map::from_iter([audit()])).unwrap_or_default()
+        }
+        Reply::LevelSet => to.pong(),
     };
     Answer::json(200, bytes)
 }
@@ -221,7 +230,7 @@ fn asks(asked: &Asked, refusal: &Refusal) -> Option<Answer> {
     let mut meta = Map::from_iter([(mcp::AUDIT_META.to_owned(), Value::Object(asked.audit_meta.clone()))]);
     meta.insert(mcp::ERROR_META.to_owned(), mcp::reply::error_data(refusal));
     let to = mcp::reply::Reply::to(asked.request.as_ref()?, VERSION);
-    let bytes = to.input_required(question.requests.clone(), &question.state, meta)?;
+    let bytes = to.input_required(question.requests.clone(), Some(&question.state), meta)?;
     Some(Answer::json(200, bytes))
 }
 

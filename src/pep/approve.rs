@@ -11,6 +11,7 @@ mod preview;
 
 pub use card::card;
 pub(super) use elicit::Question;
+pub(super) use elicit::holder;
 
 use serde_json::json;
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::domain::identity::ClientCertificate;
@@ -31,6 +32,82 @@ pub trait Gate: Send + Sync {
 
     /// Answers one arrival. Runs to its end even when the client has gone.
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer;
+
+    /// The door sent somebody away before there was an arrival: counts it, and records it unless too
+    /// many come at once. `peer` is none on a Unix socket.
+    async fn turned_away(&self, cause: Turned, peer: Option<SocketAddr>);
+}
+
+/// Why HTTP alone was reason enough to refuse; the `cause` label of `loopgate_door_refused_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turned {
+    /// Bytes that are no request, or that two readers could read in two ways: 400.
+    Malformed,
+    /// Request line and headers are too long or too many: 431.
+    HeadTooLong,
+    /// The request, or a handshake, did not come in time: 408.
+    TooSlow,
+    /// `Expect` asks for what is not done here: 417.
+    Expectation,
+    /// A page that may not call: 403, or 405.
+    Page,
+    /// The TLS handshake failed, such as for a client certificate that is not trusted.
+    Tls,
+    /// An HTTP/2 connection broke its rules, or reset what it asked for too often.
+    Http2,
+    /// There was no room for one more request: 503.
+    Busy,
+    /// Nothing is at this path, or not for this method: 404, 405.
+    Path,
+    /// A foreign `Host` or `Origin`: 403.
+    Host,
+    /// A method other than POST: 405.
+    Method,
+    /// The body is too long: 413.
+    BodyTooLarge,
+    /// The body did not come in time: 408.
+    BodyTooSlow,
+    /// The body broke off: 400.
+    BodyBroken,
+}
+
+impl Turned {
+    /// The label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::HeadTooLong => "head_too_long",
+            Self::TooSlow => "too_slow",
+            Self::Expectation => "expectation",
+            Self::Page => "page",
+            Self::Tls => "tls",
+            Self::Http2 => "http2",
+            Self::Busy => "busy",
+            Self::Path => "path",
+            Self::Host => "host",
+            Self::Method => "method",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyBroken => "body_broken",
+        }
+    }
+
+    /// The cause of a fault that HTTP alone was reason for.
+    #[must_use]
+    pub const fn of(fault: &Fault) -> Self {
+        match fault.status {
+            403 => Self::Host,
+            404 => Self::Path,
+            405 => Self::Method,
+            408 => Self::TooSlow,
+            413 => Self::BodyTooLarge,
+            417 => Self::Expectation,
+            431 => Self::HeadTooLong,
+            503 => Self::Busy,
+            _ => Self::Malformed,
+        }
+    }
 }
 
 /// One HTTP request, read as far as it came.
@@ -62,6 +139,17 @@ pub enum BodyFault {
 }
 
 impl BodyFault {
+    /// What is counted; a stranger's unread body was no fault of the body.
+    #[must_use]
+    pub const fn turned(self) -> Option<Turned> {
+        match self {
+            Self::TooLarge(_) => Some(Turned::BodyTooLarge),
+            Self::Timeout => Some(Turned::BodyTooSlow),
+            Self::Broken => Some(Turned::BodyBroken),
+            Self::Unread => None,
+        }
+    }
+
     /// The answer to it: 413, 408 or 400.
     #[must_use]
     pub fn fault(self) -> Fault {
@@ -159,7 +247,9 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct ProgressState {
     token: Option<RequestId>,
-    last: Option<u32>,
+    last: Option<f64>,
+    /// Somebody else tells how far the call is.
+    handed_over: bool,
 }
 
 impl Progress {
@@ -176,16 +266,18 @@ impl Progress {
         Self { state: Arc::default(), sink: None }
     }
 
-    /// Whether the client can hear anything before its answer.
+    /// Whether a message can reach the client before the answer does.
     #[must_use]
-    pub const fn is_heard(&self) -> bool {
+    pub fn is_heard(&self) -> bool {
         self.sink.is_some()
     }
 
-    /// Tells the client one whole JSON-RPC notification that it has asked for. Says whether it is on its
-    /// way: a client that does not read loses it.
-    pub fn tell(&self, message: Vec<u8>) -> bool {
-        self.sink.as_ref().is_some_and(|sink| sink.try_send(message).is_ok())
+    /// Any other notification, if somebody listens.
+    pub fn say(&self, message: Vec<u8>) {
+        if let Some(sink) = &self.sink {
+            // As with progress: what a slow client does not take in time is lost.
+            let _lost = sink.try_send(message);
+        }
     }
 
     /// The client asked for progress under this token; before that, nothing is sent.
@@ -195,17 +287,44 @@ impl Progress {
 
     /// Tells the client where its call is. Steps that do not rise are left out, as MCP asks.
     pub fn send(&self, step: u32, total: u32, message: &str) {
-        let Some(sink) = &self.sink else { return };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last.is_some_and(|last| last >= step) {
-            return;
-        }
-        if let Some(token) = &state.token {
-            // A full queue or a door that has gone loses the message: progress is a courtesy.
-            let _lost = sink.try_send(reply::progress(token, step, total, message));
-            state.last = Some(step);
+        if !state.handed_over {
+            self.rise(&mut state, f64::from(step), |token| reply::progress(token, step, total, message));
         }
     }
+
+    /// From now on only what an upstream server tells is passed on: two counts would not rise together.
+    pub fn hand_over(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).handed_over = true;
+    }
+
+    /// An upstream server's progress, under the client's own token.
+    pub fn pass(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.rise(&mut state, progress, |token| {
+            let mut params =
+                Map::from_iter([("progressToken".to_owned(), json!(token)), ("progress".to_owned(), number(progress))]);
+            params.extend(total.map(|total| ("total".to_owned(), number(total))));
+            params.extend(message.map(|message| ("message".to_owned(), message.into())));
+            reply::notification("notifications/progress", &params)
+        });
+    }
+
+    fn rise(&self, state: &mut ProgressState, to: f64, message: impl FnOnce(&RequestId) -> Vec<u8>) {
+        let (Some(sink), Some(token)) = (&self.sink, &state.token) else { return };
+        if !to.is_finite() || state.last.is_some_and(|last| last >= to) {
+            return;
+        }
+        // A full queue or a door that has gone loses the message: progress is a courtesy.
+        let _lost = sink.try_send(message(token));
+        state.last = Some(to);
+    }
+}
+
+/// A number as it is written: whole ones without a fraction.
+fn number(number: f64) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number within 2^53 is carried exactly")]
+    if number.fract() == 0.0 && number.abs() < 9e15 { (number as i64).into() } else { number.into() }
 }
 
 #[cfg(test)]
@@ -228,6 +347,24 @@ mod tests {
         }
         assert_eq!(steps, [1, 2, 3]);
         Progress::unheard().send(1, 1, "nobody listens");
+    }
+
+    #[test]
+    fn once_handed_over_only_the_other_count_is_told() {
+        let (progress, mut messages) = Progress::channel();
+        progress.enable(RequestId::Text("t".into()));
+        progress.hand_over();
+        progress.send(1, 3, "ours");
+        for step in [0.0, 50.0, 50.0, f64::NAN, 100.0] {
+            progress.pass(step, Some(100.0), None);
+        }
+        progress.send(101, 3, "ours");
+        let mut told = Vec::new();
+        while let Ok(message) = messages.try_recv() {
+            told.push(serde_json::from_slice::<serde_json::Value>(&message).unwrap()["params"].clone());
+        }
+        let expected = [0, 50, 100].map(|step| json!({"progressToken": "t", "progress": step, "total": 100}));
+        assert_eq!(told, expected);
     }
 
     #[test]

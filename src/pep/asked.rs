@@ -22,6 +22,8 @@ use crate::domain::audit::record::Opened;
 use crate::domain::audit::record::Record;
 use crate::domain::audit::redaction::Secrets;
 use crate::domain::catalog::Tool;
+use crate::domain::identity::Principal;
+use crate::domain::mcp::Ask;
 use crate::domain::mcp::Head;
 use crate::domain::mcp::Request;
 use crate::domain::mcp::RequestId;
@@ -29,7 +31,10 @@ use crate::domain::mcp::ToolCall;
 use crate::domain::mcp::controls::Controls;
 use crate::domain::mcp::controls::controls;
 use crate::domain::mcp::controls::credentials;
+use crate::domain::mcp::offered::Listed;
+use crate::domain::mcp::offered::Operation;
 use crate::domain::mcp::reply::CallAnswer;
+use crate::domain::mcp::reply::Offers;
 use crate::domain::mcp::trace::TraceContext;
 use crate::domain::pdp::EarlierCall;
 use crate::domain::refusal::Refusal;
@@ -46,9 +51,9 @@ pub(super) enum Reply {
     /// A notification was taken.
     Accepted,
     /// `server/discover`.
-    Discovered,
+    Discovered(Offers),
     /// `initialize`.
-    Initialized,
+    Initialized(Offers),
     /// `ping`.
     Pong,
     /// `tools/list`.
@@ -60,6 +65,31 @@ pub(super) enum Reply {
     },
     /// `tools/call` that went through.
     Called(CallAnswer),
+    /// A list of what upstream servers offer besides tools.
+    Offered {
+        /// Of what.
+        what: Listed,
+        /// This page.
+        elements: Vec<Value>,
+        /// Where the next one begins.
+        next: Option<String>,
+    },
+    /// What an upstream server answered, inspected.
+    Passed {
+        /// Its result.
+        result: Map<String, Value>,
+        /// How long it may be kept, where MCP wants that said.
+        ttl_ms: Option<u64>,
+    },
+    /// What an upstream server needs to hear from the client's user before it answers.
+    Asks {
+        /// Its questions, by name.
+        requests: Map<String, Value>,
+        /// What the client is to carry until it comes back.
+        state: Option<String>,
+    },
+    /// A log level was set.
+    LevelSet,
     /// `subscriptions/listen` that has ended.
     Unsubscribed,
 }
@@ -73,6 +103,15 @@ pub(super) enum Reach {
     Read,
     /// A write was, or may have been, sent on.
     Write,
+}
+
+/// What a client brings back to an upstream server.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    /// What the server had it carry, opened.
+    pub(super) state: Option<String>,
+    /// What its user answered, by name.
+    pub(super) responses: Map<String, Value>,
 }
 
 /// One request on its way.
@@ -89,6 +128,8 @@ pub(super) struct Asked {
     pub(super) id: Option<RequestId>,
     /// The message, once it was read; decides the form of the answer.
     pub(super) request: Option<Request>,
+    /// Who asks, once that is known.
+    pub(super) principal: Option<Arc<Principal>>,
     /// Whether the caller is known; before that, a refusal shows nothing and is recorded sparingly.
     pub(super) authenticated: bool,
     /// What steers the call.
@@ -101,6 +142,8 @@ pub(super) struct Asked {
     pub(super) if_match: Option<String>,
     /// What the client is to put to its user before the call goes on.
     pub(super) question: Option<Question>,
+    /// What goes on to the upstream server that asked in an earlier round.
+    pub(super) brought: Brought,
     /// Whether its user has answered that question.
     pub(super) was_asked: bool,
     /// The earlier calls that policy was told of.
@@ -156,12 +199,14 @@ impl Asked {
             record,
             id: None,
             request: None,
+            principal: None,
             authenticated: false,
             controls: Controls::default(),
             underway: None,
             approved_by: None,
             if_match: None,
             question: None,
+            brought: Brought::default(),
             was_asked: false,
             facts: Vec::new(),
             reach: Reach::Nothing,
@@ -180,6 +225,23 @@ impl Asked {
         self.record.asked(request.ask.method(), request.era);
         self.record.keep_out(credentials(&request.meta, head));
         self.request = Some(request.clone());
+    }
+
+    /// What it does with something that an upstream server offers besides tools, if that is what it does.
+    pub(super) fn operation(&self) -> Option<Operation> {
+        match &self.request.as_ref()?.ask {
+            Ask::Operate(operation) => Some(operation.clone()),
+            _ => None,
+        }
+    }
+
+    /// The call as the client sent it, of a tool or of something else that is offered.
+    pub(super) fn as_sent(&self) -> Option<&ToolCall> {
+        match &self.request.as_ref()?.ask {
+            Ask::Operate(operation) => Some(&operation.call),
+            Ask::CallTool(call) => Some(call),
+            _ => None,
+        }
     }
 
     /// Takes what steers the call out of its arguments, `_meta` and headers.

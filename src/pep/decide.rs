@@ -75,8 +75,13 @@ impl Pep {
         asked.controls = mcp::controls::controls(&meta, &arrival.head, &mut Map::new())?;
         let standing = self.resolve_tenant(arrival, principal, asked).await?;
         let visible = self.visible(&standing, asked, standing.rules.facts.clone())?;
-        let tools: Vec<Arc<Tool>> =
-            standing.rules.catalog.tools().filter(|tool| visible.contains(&tool.name)).cloned().collect();
+        let tools: Vec<Arc<Tool>> = standing
+            .rules
+            .catalog
+            .tools()
+            .filter(|tool| tool.is_called() && visible.contains(&tool.name))
+            .cloned()
+            .collect();
         let page = mcp::cursor::page(&tools, cursor, self.settings.list_page, |tool| &tool.name)?;
         Ok(Reply::Tools { tools: page.items.to_vec(), next: page.next_cursor })
     }
@@ -106,6 +111,9 @@ impl Pep {
         call: &ToolCall,
         recalled: &Recalled,
     ) -> Result<Target, No> {
+        if let Some(operation) = asked.operation() {
+            return self.offered_target(standing, asked, &operation, call);
+        }
         let generic = standing.rules.catalog.tool(&call.name);
         if let Some(generic) = generic.filter(|tool| tool.answerer == Answerer::Gateway(OwnTool::ExecuteApproved)) {
             return self.approved_target(standing, asked, call, generic, recalled);
@@ -189,7 +197,7 @@ impl Pep {
     }
 
     /// Whether the caller may see the tool that a call means; one that means none is asked about too.
-    fn is_visible(
+    pub(super) fn is_visible(
         &self,
         standing: &Standing,
         asked: &mut Asked,

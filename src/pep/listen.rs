@@ -171,7 +171,7 @@ impl Pep {
         // WHY: it is no longer a message under way; it may stay for days.
         (asked.place, asked.under_way) = (None, None);
         let id = asked.id.clone().unwrap_or(RequestId::Number(0));
-        asked.progress.tell(mcp::listen::acknowledged(&id, &honoured));
+        asked.progress.say(mcp::listen::acknowledged(&id, &honoured));
         let (ended, told) = self.watch(arrival, asked, standing, Told { id, honoured, seen, times: 0 }, changes).await;
         let closed = json!({"state": "closed", "why": ended.as_str(), "told": told});
         asked.record = asked.record.clone().with("subscription", closed);
@@ -220,8 +220,8 @@ impl Pep {
                 biased;
                 () = arrival.cancel.raised() => break Ended::Left,
                 () = self.listeners.closed() => break Ended::Stopped,
-                changed = changes.changed(), if due.is_none() => {
-                    if changed.is_err() {
+                news = changes.changed(), if due.is_none() => {
+                    if news.is_err() {
                         break Ended::Stopped;
                     }
                     due = Some(quiet_until);
@@ -264,7 +264,7 @@ impl Pep {
         if !told.honoured.tools {
             return false;
         }
-        asked.progress.tell(mcp::listen::changed(&told.id, List::Tools));
+        asked.progress.say(mcp::listen::changed(&told.id, List::Tools));
         told.times += 1;
         self.metrics.changes_told.with_label_values(&[List::Tools.as_str()]).inc();
         true

@@ -13,6 +13,7 @@ use crate::domain::catalog::Answerer;
 use crate::domain::catalog::Effect;
 use crate::domain::catalog::Impact;
 use crate::domain::catalog::OwnTool;
+use crate::domain::catalog::RouteRequest;
 use crate::domain::catalog::Tool;
 use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
@@ -121,4 +122,17 @@ pub(super) fn view(tool: &Tool) -> ToolView<'_> {
 
 fn stands_for_others(tool: &Tool) -> bool {
     matches!(tool.answerer, Answerer::Gateway(OwnTool::InvokeRoute | OwnTool::ExecuteApproved))
+}
+
+/// What would be sent, for tools whose backend has no dry run of its own. Nothing was sent.
+pub(super) fn preview(tool: &Tool, request: &RouteRequest) -> Value {
+    let body: Value = request.body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
+    json!({
+        "dryRun": true,
+        "previewBy": "gateway",
+        "tool": tool.name,
+        "effect": tool.effect,
+        "request": {"method": request.method, "path": request.path_and_query, "body": body},
+        "note": "nothing was sent; LoopIQ has no dry run for this route, so this is the exact request and not its effect",
+    })
 }

@@ -34,6 +34,7 @@ use crate::domain::identity::Principal;
 use crate::domain::identity::Tenant;
 use crate::domain::identity::approval_token::SignedApproval;
 use crate::domain::identity::fault::AuthFault;
+use crate::domain::identity::shown::Shown;
 use crate::domain::limit::Grant;
 use crate::domain::limit::Key;
 use crate::domain::limit::Rate;
@@ -60,11 +61,51 @@ pub trait Keys: Send + Sync {
     /// A wrong yes lets a stranger in; when keys cannot be had the answer is a fault, never a guess.
     async fn principal(&self, bearer: &str, now_s: i64) -> Result<Arc<Principal>, AuthFault>;
 
+    /// The principal of a request, by everything that it shows of who makes it.
+    ///
+    /// Where only bearer tokens are known, whatever else is shown says nothing.
+    async fn identify(&self, shown: &Shown<'_>, now_s: i64) -> Result<Arc<Principal>, AuthFault> {
+        self.principal(shown.bearer()?, now_s).await
+    }
+
     /// An approval that LoopIQ signed for use in `ledger`, known at `now_s`. Says nothing of whether it
     /// was used before or is too late to be used: its ticket does. Without an issuer of approvals, none is believed.
     async fn approval(&self, _token: &str, _ledger: &str, _now_s: i64) -> Result<SignedApproval, AuthFault> {
         Err(AuthFault::UnknownIssuer)
     }
+}
+
+/// For whom a credential is wanted, with the gateway's own word for it.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The issuer that vouches for them.
+    pub issuer: String,
+    /// Who.
+    pub user: String,
+    /// In which organisation.
+    pub tenant: String,
+    /// Their organisation roles.
+    pub roles: Vec<String>,
+    /// The gateway's assertion that they call; never the client's token.
+    pub assertion: String,
+}
+
+/// Why there is no credential. Nothing was sent to the backend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFault {
+    /// The token service cannot be reached, or does not answer properly.
+    #[error("the token service gives no answer: {0}")]
+    Unavailable(String),
+    /// The token service gives nothing for this caller.
+    #[error("the token service refuses: {0}")]
+    Refused(String),
+}
+
+/// Credentials that a token service gives in exchange for the gateway's word (RFC 8693).
+#[async_trait]
+pub trait Credentials: Send + Sync {
+    /// A bearer token for `backend` in the name of `subject`, good at `now_s` and long enough for one call.
+    async fn token(&self, backend: &str, subject: &Subject, now_s: i64) -> Result<String, CredentialFault>;
 }
 
 /// What one call is about to do. Becomes a [`Permit`] when policy allows it.

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::Pep;
 use super::arrival::Answer;
 use super::arrival::Arrival;
+use super::arrival::Turned;
 use super::asked::Asked;
 use super::asked::Reply;
 use super::decide::Standing;
@@ -19,6 +20,8 @@ use crate::domain::identity::ClientCertificate;
 use crate::domain::identity::Principal;
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::identity::metadata;
+use crate::domain::identity::shown;
+use crate::domain::identity::shown::Shown;
 use crate::domain::mcp;
 use crate::domain::mcp::Head;
 use crate::domain::mcp::Message;
@@ -38,7 +41,7 @@ impl Pep {
                 &self.settings.scopes,
                 "LoopIQ through loopgate",
             ),
-            "/.well-known/jwks.json" => self.propagation.key.jwks(),
+            "/.well-known/jwks.json" => self.propagation.signers.jwks(self.clock.now_ms().div_euclid(1000)),
             _ => return Some(Answer::empty(404)),
         };
         Some(match head.method.as_str() {
@@ -56,7 +59,9 @@ impl Pep {
 
     /// Origin, host and method.
     pub(super) fn receive_head(&self, arrival: &Arrival) -> Result<(), No> {
-        Ok(mcp::receive::receive_head(&arrival.head, &self.settings.door)?)
+        Ok(mcp::receive::receive_head(&arrival.head, &self.settings.door).inspect_err(|fault| {
+            self.metrics.door_refused.with_label_values(&[Turned::of(fault).as_str()]).inc();
+        })?)
     }
 
     /// Whether `receive_head` and `authenticate` let this head pass. Notes and counts nothing: they will.
@@ -68,11 +73,19 @@ impl Pep {
     pub(super) async fn identified(
         &self,
         head: &Head,
-        _certificate: Option<&ClientCertificate>,
+        certificate: Option<&ClientCertificate>,
         now_ms: i64,
     ) -> Result<Arc<Principal>, AuthFault> {
-        let headers: Vec<&str> = head.all("authorization").collect();
-        self.keys.principal(identity::token::credentials(&headers)?, now_ms.div_euclid(1000)).await
+        let all = |name| head.all(name).collect();
+        let shown = Shown {
+            authorization: all("authorization"),
+            user: all(shown::USER_HEADER),
+            tenant: all(shown::TENANT_HEADER),
+            roles: all(shown::ROLES_HEADER),
+            teams: all(shown::TEAMS_HEADER),
+            certificate,
+        };
+        self.keys.identify(&shown, now_ms.div_euclid(1000)).await
     }
 
     /// Credential to principal.
@@ -89,6 +102,7 @@ impl Pep {
             }
         })?;
         asked.authenticated = true;
+        asked.principal = Some(Arc::clone(&principal));
         asked.record.caller(&principal, None);
         asked.tell("user", principal.user.clone());
         Ok(principal)
@@ -99,7 +113,11 @@ impl Pep {
         let started = Instant::now();
         let read = match &arrival.body {
             Ok(body) => mcp::receive::receive(&arrival.head, body, &self.settings.json),
-            Err(fault) => Err((fault.fault(), None)),
+            Err(fault) => {
+                let causes = fault.turned().into_iter();
+                causes.for_each(|cause| self.metrics.door_refused.with_label_values(&[cause.as_str()]).inc());
+                Err((fault.fault(), None))
+            }
         };
         asked.took(&self.metrics, Stage::Receive, started);
         let message = read.map_err(|(fault, id)| {

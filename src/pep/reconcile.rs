@@ -256,7 +256,7 @@ impl Pep {
         request: RouteRequest,
         send_before: Option<Instant>,
     ) -> Result<BackendAnswer, String> {
-        let outbound = self.outbound_again(write, request, send_before.is_some())?;
+        let outbound = self.outbound_again(write, request, send_before.is_some()).await?;
         let sent = self.backend.send(permit, Outbound { send_before, ..outbound }).await;
         sent.map_err(|fault| {
             if send_before.is_some() && fault.bytes_left {
@@ -266,7 +266,12 @@ impl Pep {
         })
     }
 
-    fn outbound_again(&self, write: &Execution, request: RouteRequest, as_write: bool) -> Result<Outbound, String> {
+    async fn outbound_again(
+        &self,
+        write: &Execution,
+        request: RouteRequest,
+        as_write: bool,
+    ) -> Result<Outbound, String> {
         let plan = &write.plan;
         let now_ms = self.clock.now_ms();
         let request_id = fresh_id(now_ms, self.clock.random());
@@ -281,9 +286,10 @@ impl Pep {
             if_match: plan.request.if_match.as_deref().filter(|_| as_write),
             trace: &trace,
         };
-        let caller = CallerProof { user: &plan.user, roles: &plan.input.caller.roles };
+        let caller = CallerProof { issuer: &plan.issuer, user: &plan.user, roles: &plan.input.caller.roles };
         self.propagation
             .outbound(request, &plan.tenant, caller, &ids, now_ms.div_euclid(1000))
+            .await
             .map_err(|refusal| refusal.words())
     }
 

@@ -1,10 +1,22 @@
 //! How often refusals of strangers get a record of their own.
 //!
 //! Promises: a stranger cannot fill the disk: above a rate, refusals are counted and the count goes
-//! into the next record, so that none is lost from sight. Never delays an answer. Called by `pep`.
+//! into the next record, so that none is lost from sight; what HTTP alone refuses has a rate of its
+//! own, so that noise at the door hides no bad credential. Never delays an answer. Called by `pep`.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Mutex;
+
+use serde_json::json;
+use tracing::error;
+
+use super::Pep;
+use super::arrival::Turned;
+use crate::domain::audit::record::Opened;
+use crate::domain::audit::record::Record;
+use crate::domain::audit::record::Stage;
 
 /// Records of their own that may come at once.
 const BURST: f64 = 200.0;
@@ -12,49 +24,81 @@ const BURST: f64 = 200.0;
 const PER_SECOND: f64 = 20.0;
 /// Organisations that are told apart; beyond that those share who cannot be forgotten.
 const TENANTS_MAX: usize = 4_096;
+/// The same for what HTTP alone refuses: some 90 MB in a day of attack.
+const TURNED_BURST: f64 = 50.0;
+const TURNED_PER_SECOND: f64 = 1.0;
 
-/// A token bucket, with a count of what it swallowed.
+/// Two token buckets, each with a count of what it swallowed.
 #[derive(Debug)]
 pub struct Refused {
-    state: Mutex<State>,
+    strangers: Mutex<(Bucket, u64)>,
+    turned: Mutex<(Bucket, BTreeMap<Turned, u64>)>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Bucket {
     tokens: f64,
+    burst: f64,
+    per_second: f64,
     at_ms: i64,
-    swallowed: u64,
+}
+
+impl Bucket {
+    const fn full(burst: f64, per_second: f64) -> Self {
+        Self { tokens: burst, burst, per_second, at_ms: 0 }
+    }
+
+    fn take(&mut self, now_ms: i64) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds between two refusals")]
+        let passed_s = now_ms.saturating_sub(self.at_ms).max(0) as f64 / 1000.0;
+        self.tokens = passed_s.mul_add(self.per_second, self.tokens).min(self.burst);
+        self.at_ms = now_ms;
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+
+    fn is_full(&self, now_ms: i64) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds between two refusals")]
+        let passed_s = now_ms.saturating_sub(self.at_ms).max(0) as f64 / 1000.0;
+        passed_s.mul_add(self.per_second, self.tokens) >= self.burst
+    }
 }
 
 impl Refused {
-    /// A full bucket.
+    /// Full buckets.
     #[must_use]
     pub fn new() -> Self {
-        Self { state: Mutex::new(State { tokens: BURST, at_ms: 0, swallowed: 0 }) }
+        Self {
+            strangers: Mutex::new((Bucket::full(BURST, PER_SECOND), 0)),
+            turned: Mutex::new((Bucket::full(TURNED_BURST, TURNED_PER_SECOND), BTreeMap::new())),
+        }
     }
 
     /// `Some(n)`: write a record, which stands for `n` refusals before it too. `None`: only count.
     pub(super) fn record_now(&self, now_ms: i64) -> Option<u64> {
-        let mut state = self.state.lock().ok()?;
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds between two refusals")]
-        let passed_s = (now_ms - state.at_ms).max(0) as f64 / 1000.0;
-        state.tokens = passed_s.mul_add(PER_SECOND, state.tokens).min(BURST);
-        state.at_ms = now_ms;
-        if state.tokens < 1.0 {
-            state.swallowed += 1;
-            return None;
+        let mut state = self.strangers.lock().ok()?;
+        let (bucket, swallowed) = &mut *state;
+        if bucket.take(now_ms) {
+            return Some(std::mem::take(swallowed));
         }
-        state.tokens -= 1.0;
-        Some(std::mem::take(&mut state.swallowed))
+        *swallowed += 1;
+        None
+    }
+
+    /// `Some`: write a record, which stands for this many of each cause, this one among them.
+    fn turned_now(&self, cause: Turned, now_ms: i64) -> Option<BTreeMap<Turned, u64>> {
+        let mut state = self.turned.lock().ok()?;
+        let (bucket, counts) = &mut *state;
+        *counts.entry(cause).or_default() += 1;
+        bucket.take(now_ms).then(|| std::mem::take(counts))
     }
 
     /// Whether a new one would do the same.
     fn is_at_rest(&self, now_ms: i64) -> bool {
-        self.state.lock().is_ok_and(|state| {
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds between two refusals")]
-            let passed_s = (now_ms - state.at_ms).max(0) as f64 / 1000.0;
-            state.swallowed == 0 && passed_s.mul_add(PER_SECOND, state.tokens) >= BURST
-        })
+        self.strangers.lock().is_ok_and(|state| state.1 == 0 && state.0.is_full(now_ms))
     }
 }
 
@@ -77,6 +121,27 @@ impl Flooded {
 impl Default for Refused {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Pep {
+    /// Counts somebody who was turned away for reasons of HTTP alone, and records it in its turn.
+    pub(super) async fn note_turned(&self, cause: Turned, peer: Option<SocketAddr>) {
+        self.metrics.door_refused.with_label_values(&[cause.as_str()]).inc();
+        let now_ms = self.clock.now_ms();
+        let Some(counts) = self.refused.turned_now(cause, now_ms) else {
+            self.metrics.records_aggregated.inc();
+            return;
+        };
+        let counts: BTreeMap<_, _> = counts.iter().map(|(cause, count)| (cause.as_str(), count)).collect();
+        let source = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let mut record = Record::open(Opened { received_ms: now_ms, source, ..Opened::default() });
+        record.said(&format!("turned away at the door: {}", cause.as_str()));
+        let record = record.stage(Stage::Denied, now_ms).with("turnedAway", json!(counts));
+        // WHY: what a stranger is told shows nothing, so it needs no record to go out.
+        if let Err(fault) = self.journal.append(record).await {
+            error!("a refusal at the door could not be recorded: {fault}");
+        }
     }
 }
 
@@ -112,5 +177,25 @@ mod tests {
         assert!(written < 300, "{written} records");
         let last = refused.record_now(1_000_000 + 60_000).unwrap();
         assert_eq!(written + stood_for + last, 10_000);
+    }
+
+    #[test]
+    fn a_flood_of_bad_requests_writes_little_says_how_many_of_each_and_hides_no_bad_token() {
+        let refused = Refused::new();
+        let (mut written, mut told) = (0, BTreeMap::new());
+        let mut tell = |counts: BTreeMap<Turned, u64>| {
+            counts.into_iter().for_each(|(cause, count)| *told.entry(cause).or_insert(0) += count);
+        };
+        for n in 0..10_000 {
+            let cause = if n % 4 == 0 { Turned::HeadTooLong } else { Turned::Malformed };
+            if let Some(counts) = refused.turned_now(cause, 1_000_000 + n) {
+                written += 1;
+                tell(counts);
+            }
+        }
+        assert!(written < 70, "{written} records");
+        tell(refused.turned_now(Turned::TooSlow, 1_000_000 + 60_000).unwrap());
+        assert_eq!(told, [(Turned::Malformed, 7500), (Turned::HeadTooLong, 2500), (Turned::TooSlow, 1)].into());
+        assert_eq!(refused.record_now(1_060_000), Some(0));
     }
 }

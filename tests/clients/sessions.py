@@ -69,7 +69,7 @@ class Shell:
         self.connected: str | None = hello.get("connected")
         self.failure: str | None = hello.get("refused")
 
-    def _ask(self, line: str) -> Answer:
+    def ask(self, line: str) -> Answer:
         try:
             self.child.stdin.write(line + "\n")
             self.child.stdin.flush()
@@ -82,13 +82,13 @@ class Shell:
         return Answer(said.get("result"), said.get("error"))
 
     def tools(self) -> list[dict]:
-        answer = self._ask("tools")
+        answer = self.ask("tools")
         if answer.result is None:
             raise Broken(f"no list of tools: {answer}")
         return answer.result["tools"]
 
     def call(self, name: str, arguments: dict) -> Answer:
-        return self._ask(f"{name} {json.dumps(arguments)}")
+        return self.ask(f"{name} {json.dumps(arguments)}")
 
     def close(self) -> None:
         try:

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use loopgate::adapters::backend::Backends;
 use loopgate::adapters::facts::RecentCalls;
 use loopgate::adapters::reload;
+use loopgate::adapters::upstream::UpstreamServers;
 use loopgate::app;
 use loopgate::app::keys::OwnKeys;
 use loopgate::domain::audit::AuditRef;
@@ -128,6 +129,7 @@ impl Bench {
             rules: Arc::new(rules),
             keys: Arc::new(keys),
             backend: Arc::new(Backends::new(app::targets(&settings), 4, 1 << 20, &metrics)),
+            upstreams: Arc::new(UpstreamServers::new(Vec::new(), &metrics)),
             ledger: Arc::clone(&ledger) as Arc<dyn ports::Ledger>,
             approvals: ledger,
             journal: Arc::clone(&journal) as Arc<dyn ports::Journal>,
@@ -135,8 +137,9 @@ impl Bench {
             clock,
             propagation: pep::Propagation {
                 issuer: resource.clone(),
-                key: own.assertion,
+                signers: Arc::new(pep::Signers::new(own.ring)),
                 backends: [("loopiq".to_owned(), proof)].into(),
+                exchange: Arc::new(pep::NoExchange),
             },
             metrics,
             settings: pep::Settings {
@@ -148,10 +151,12 @@ impl Bench {
                 resource,
                 issuers: Vec::new(),
                 scopes: Vec::new(),
+                needs: pep::Needs::default(),
                 approvals_link: String::new(),
                 patience: pep::reconcile::Patience { resend_ms: 3_600_000, settle: Duration::from_secs(30) },
             },
             in_flight: pep::InFlight::default(),
+            levels: pep::Levels::default(),
             refused: pep::Refused::new(),
             quiet: pep::Quiet::default(),
             limiter: pep::Limiter::none(),

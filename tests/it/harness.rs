@@ -49,6 +49,10 @@ pub(crate) struct Setup {
     pub(crate) audit: &'static str,
     /// Where the backend is, if not where the sandbox is.
     pub(crate) backend: Option<String>,
+    /// Further issuers, each an item of the settings' list.
+    pub(crate) issuers: String,
+    /// Further members of the backend, each on a line of its own.
+    pub(crate) of_backend: String,
 }
 
 /// A gateway before a LoopIQ.
@@ -280,7 +284,7 @@ impl Site {
         let helix = issuer(dir.path(), "helix");
         let own = app::keys::OwnKeys::open(&dir.path().join("keys")).unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();
-        let trust = Some(own.assertion.jwks());
+        let trust = Some(own.ring.jwks(app::now_s()));
         let sandbox = sandbox::start(sandbox::Settings { listen, store: sandbox::Store::Memory, trust }).await.unwrap();
         let backend = setup.backend.clone().unwrap_or_else(|| format!("http://{}", sandbox.addr()));
         fs::write(dir.path().join("gateway.yaml"), settings(&backend, setup)).unwrap();
@@ -320,11 +324,13 @@ issuers:
     algorithms: [EdDSA]
     tenants: [org_gcn]
     keys: {{file: issuers/services/{jwks}}}
+{}
 catalog: catalog.yaml
 policy: {{dir: policies, store: store, reload_every: 50ms{}}}
 backends:
   - name: loopiq
     url: {backend}
+{}
 audit: {{dir: audit, writer: it, deployment: loopgate-it{}}}
 ledger: {{path: ledger.db}}
 approvals:
@@ -333,7 +339,7 @@ approvals:
 keys: {{dir: keys}}
 log: {{filter: warn}}
 {}",
-        setup.policy, setup.audit, setup.settings
+        setup.issuers, setup.policy, setup.of_backend, setup.audit, setup.settings
     )
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use loopgate::adapters::keys::dev;
+use loopgate::app;
 use loopgate::domain::identity::dev::DevIssuer;
 use loopgate::domain::identity::signing::SigningKey;
 use reqwest::Response;
@@ -13,6 +14,7 @@ use crate::harness::AUDIENCE;
 use crate::harness::PEOPLE;
 use crate::harness::Setup;
 use crate::harness::World;
+use crate::harness::claims;
 use crate::harness::eventually;
 use crate::message::Message;
 
@@ -49,9 +51,9 @@ impl Stream {
     /// The next message; none when the stream is over.
     async fn next(&mut self) -> Option<Value> {
         loop {
-            if let Some((event, rest)) = self.unread.split_once("\n\n") {
+            if let Some(end) = self.unread.find("\n\n") {
+                let event: String = self.unread.drain(..end + 2).collect();
                 let data = event.lines().find_map(|line| line.strip_prefix("data: ").map(str::to_owned));
-                self.unread = rest.to_owned();
                 match data {
                     Some(data) => return Some(serde_json::from_str(&data).unwrap()),
                     None => continue,
@@ -161,8 +163,11 @@ async fn a_stream_ends_when_its_credential_is_no_longer_good() {
     let elsewhere = world.path("elsewhere");
     dev::save(&elsewhere, &issuer).unwrap();
     fs::rename(elsewhere.join(dev::JWKS_FILE), world.path("issuers/people").join(dev::JWKS_FILE)).unwrap();
-    let call = world.read("ada");
-    eventually("the new key", || async { (call.send().await.status == 401).then_some(()) }).await;
+    // A token that names an unknown key has the keys read again.
+    let token = issuer.mint(&claims("ben"), app::now_s(), 3600, "one");
+    let call = Message::new(&world.http, &world.mcp, "ping").header("authorization", &format!("Bearer {token}"));
+    eventually("the new key", || async { (call.send().await.status == 200).then_some(()) }).await;
+    assert_eq!(world.read("ada").send().await.status, 401);
     world.edit(TENANTS, OPEN, WITHOUT_RELEASES);
     assert_eq!(ada.rest().await, ["result"], "and nothing of the change");
     let closed = eventually("the record", || async {

@@ -72,7 +72,9 @@ impl Message {
         let mut request = self.http.post(&self.url);
         if self.modern {
             request = request.header("MCP-Protocol-Version", MODERN).header("Mcp-Method", &self.method);
-            if let Some(name) = params.get("name").and_then(Value::as_str) {
+            let named =
+                params.get("name").or_else(|| params.get("uri")).filter(|_| self.method != "completion/complete");
+            if let Some(name) = named.and_then(Value::as_str) {
                 request = request.header("Mcp-Name", name);
             }
         }

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use loopgate::adapters::upstream::UpstreamServers;
 use loopgate::domain::canonical;
 use loopgate::domain::identity::AuthMethod;
 use loopgate::domain::identity::Principal;
@@ -120,7 +121,9 @@ impl Process {
             propagation: propagation(),
             metrics: Arc::clone(&METRICS),
             settings: settings(around.patience),
+            upstreams: Arc::new(UpstreamServers::new(Vec::new(), &METRICS)),
             in_flight: pep::InFlight::default(),
+            levels: pep::Levels::default(),
             refused: pep::Refused::new(),
             quiet: pep::Quiet::default(),
             limiter: pep::Limiter::none(),
@@ -166,7 +169,12 @@ impl Process {
 fn propagation() -> pep::Propagation {
     let key = SigningKey::generate(&[7; 32]).unwrap();
     let proof = pep::Proof::Static("secret".to_owned());
-    pep::Propagation { issuer: "sim".to_owned(), key, backends: [("loopiq".to_owned(), proof)].into() }
+    pep::Propagation {
+        issuer: "sim".to_owned(),
+        signers: Arc::new(key.into()),
+        backends: [("loopiq".to_owned(), proof)].into(),
+        exchange: Arc::new(pep::NoExchange),
+    }
 }
 
 fn settings(patience: Patience) -> pep::Settings {
@@ -179,6 +187,7 @@ fn settings(patience: Patience) -> pep::Settings {
         resource: "http://127.0.0.1/mcp".to_owned(),
         issuers: Vec::new(),
         scopes: Vec::new(),
+        needs: pep::Needs::default(),
         approvals_link: String::new(),
         patience,
     }

@@ -105,7 +105,11 @@ impl Breaker {
 
     /// A health check went well: after its rest the member is let through again. Says whether it was not before.
     pub(super) fn checked(&mut self, now: Instant) -> bool {
-        let Circuit::Open(until) = self.circuit else { return false };
+        let until = match self.circuit {
+            Circuit::Closed => return false,
+            Circuit::Open(until) => until,
+            Circuit::Trying(since) => since + self.rest,
+        };
         if now < until {
             return false;
         }
@@ -191,6 +195,10 @@ mod tests {
         let later = now + REST * 4;
         assert!(breaker.admit(later, true).is_ok());
         assert!(breaker.succeeded(lost), "and when it is heard of, it counts");
+        let mut breaker = opened(now);
+        breaker.admit(now + REST, true).unwrap();
+        assert!(!breaker.checked(now + REST));
+        assert!(breaker.checked(later));
     }
 
     #[test]

@@ -134,22 +134,24 @@ impl Service {
         place: &Place,
         deadline: Instant,
     ) -> Result<BackendAnswer, SendFault> {
-        if tokio::time::timeout_at(deadline, self.look(false)).await.is_err() {
+        // Once somebody was found, looking goes on beside the calls.
+        if self.members.is_empty() && tokio::time::timeout_at(deadline, self.look(false)).await.is_err() {
             return Err(Failed::Timeout("no address in time".to_owned()).into_fault(false));
         }
         let read = is_read(&request.method);
         if read {
             self.budget().read(Instant::now());
         }
+        let candidates = self.members.candidates(tenant);
         let mut tried: Vec<SocketAddr> = Vec::new();
         let mut last: Option<Tried> = None;
         for _ in 0..TRIES_MAX {
             if let Some(before) = &last
-                && !(self.is_another(&tried) && self.may_go_on(before, read, deadline).await)
+                && !(is_another(&candidates, &tried) && self.may_go_on(before, read, deadline).await)
             {
                 break;
             }
-            let (member, pass) = match self.choose(tenant, &tried, read) {
+            let (member, pass) = match self.choose(&candidates, &tried, read) {
                 Ok(chosen) => chosen,
                 Err(fault) => return last.map_or(Err(fault), told),
             };
@@ -165,14 +167,18 @@ impl Service {
     }
 
     /// A member that is let through, and was not tried yet.
-    fn choose(&self, tenant: &str, tried: &[SocketAddr], read: bool) -> Result<(Arc<Member>, Pass), SendFault> {
+    fn choose(
+        &self,
+        candidates: &[Arc<Member>],
+        tried: &[SocketAddr],
+        read: bool,
+    ) -> Result<(Arc<Member>, Pass), SendFault> {
         let now = Instant::now();
-        let candidates = self.members.candidates(tenant);
         let mut wait: Option<Duration> = None;
-        for member in candidates.into_iter().filter(|member| !tried.contains(&member.address)) {
+        for member in candidates.iter().filter(|member| !tried.contains(&member.address)) {
             let admitted = member.breaker().admit(now, read);
             match admitted {
-                Ok(pass) => return Ok((member, pass)),
+                Ok(pass) => return Ok((Arc::clone(member), pass)),
                 Err(longer) => wait = Some(wait.map_or(longer, |wait| wait.min(longer))),
             }
         }
@@ -184,10 +190,6 @@ impl Service {
         let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
         let detail = "every member failed too often of late".to_owned();
         Err(SendFault { kind: SendFaultKind::Resting { retry_ms }, bytes_left: false, detail })
-    }
-
-    fn is_another(&self, tried: &[SocketAddr]) -> bool {
-        self.members.all().iter().any(|(member, _)| !tried.contains(&member.address))
     }
 
     /// Whether there is leave and time to try another member.
@@ -243,7 +245,7 @@ impl Service {
         let now = Instant::now();
         let trouble = match &one.result {
             Ok(answer) => matches!(answer.status, 502..=504),
-            Err(failed) => failed.is_the_members(),
+            Err(failed) => failed.is_trouble(),
         };
         match &one.result {
             Ok(answer) if matches!(answer.status, 429 | 503 | 504) => place.lost(),
@@ -251,8 +253,7 @@ impl Service {
             Err(Failed::Timeout(_)) => place.lost(),
             Err(_) => {}
         }
-        let neutral = matches!(&one.result, Err(failed) if !failed.is_the_members());
-        if neutral {
+        if matches!(&one.result, Err(failed) if failed.says_nothing()) {
             return;
         }
         let count = |state: &str| {
@@ -324,6 +325,10 @@ impl Service {
     fn budget(&self) -> std::sync::MutexGuard<'_, Budget> {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_another(candidates: &[Arc<Member>], tried: &[SocketAddr]) -> bool {
+    candidates.iter().any(|member| !tried.contains(&member.address))
 }
 
 /// Whether another member may do better, and harm is ruled out.

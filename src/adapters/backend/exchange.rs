@@ -67,9 +67,14 @@ impl Failed {
         SendFault { kind, bytes_left, detail }
     }
 
-    /// Whether it tells of the member that it is in trouble.
-    pub(super) fn is_the_members(&self) -> bool {
-        !matches!(self, Self::Stale(_) | Self::Refused(_) | Self::Unsent(_) | Self::TooLarge(_))
+    /// Whether it tells of a member in trouble.
+    pub(super) fn is_trouble(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Broken(_) | Self::Timeout(_))
+    }
+
+    /// Whether it tells nothing of the member.
+    pub(super) fn says_nothing(&self) -> bool {
+        matches!(self, Self::Stale(_) | Self::Refused(_) | Self::Unsent(_))
     }
 }
 

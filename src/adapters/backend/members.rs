@@ -1,6 +1,6 @@
 //! The members of a backend: found, chosen, left out while they fail.
 //!
-//! Promises: names are looked up again every few seconds, and a list in a file when it changes; what
+//! Promises: names are looked up again every few seconds, a list in a file is read every second; what
 //! was found last stays while nothing is found; who fails its health checks is left out unless all
 //! do, for then the checks are believed less than the backend; a member that is gone gets nothing new.
 //! Asks name services and files only. Called by [`super::carry`] and [`super::health`].
@@ -40,6 +40,10 @@ use super::place::Place;
 
 /// How long what was found is used before it is looked for again.
 const FOUND_FOR: Duration = Duration::from_secs(5);
+/// And what a file lists.
+const LISTED_FOR: Duration = Duration::from_secs(1);
+/// And how long it is taken for granted that nobody is there.
+const NOBODY_FOR: Duration = Duration::from_millis(500);
 /// Members of one backend, at most.
 const MEMBERS_MAX: usize = 256;
 
@@ -94,6 +98,7 @@ pub(super) fn member(found: &Found) -> Option<&Arc<Member>> {
 pub(super) struct Members {
     view: View,
     balance: Balance,
+    found_for: Duration,
     turn: AtomicUsize,
     faults: Arc<Mutex<Vec<String>>>,
     looked: tokio::sync::Mutex<Option<Instant>>,
@@ -109,6 +114,7 @@ impl Members {
         check: Box<dyn HealthCheck + Send + Sync>,
     ) -> Self {
         let faults = Arc::new(Mutex::default());
+        let found_for = if whereabouts.file.is_some() { LISTED_FOR } else { FOUND_FOR };
         let lookup = Lookup {
             backend: backend.to_owned(),
             whereabouts,
@@ -119,23 +125,19 @@ impl Members {
         };
         let mut view = View::new(Box::new(lookup));
         view.set_health_check(check);
-        Self { view, balance, turn: AtomicUsize::new(0), faults, looked: tokio::sync::Mutex::default() }
+        Self { view, balance, found_for, turn: AtomicUsize::new(0), faults, looked: tokio::sync::Mutex::default() }
     }
 
-    /// Looks for members if it is time to, or always; gives those that are gone. Only the first look is
-    /// waited for: later ones go on beside the calls.
+    /// Whether none was found yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.view.get_backend().is_empty()
+    }
+
+    /// Looks for members if it is time to, or always; gives those that are gone.
     pub(super) async fn look(&self, now: bool) -> Vec<Arc<Member>> {
-        let mut looked = if now || self.view.get_backend().is_empty() {
-            self.looked.lock().await
-        } else {
-            match self.looked.try_lock() {
-                Ok(looked) => looked,
-                Err(_) => return Vec::new(),
-            }
-        };
-        let nobody = self.view.get_backend().is_empty();
-        // WHY more often while there is nobody: each call waits for it.
-        let found_for = if nobody { Duration::from_millis(500) } else { FOUND_FOR };
+        let mut looked = self.looked.lock().await;
+        // WHY more often while there is nobody: calls wait for it.
+        let found_for = if self.is_empty() { NOBODY_FOR } else { self.found_for };
         if !now && looked.is_some_and(|at| at.elapsed() < found_for) {
             return Vec::new();
         }
@@ -163,7 +165,7 @@ impl Members {
             }
             Balance::RoundRobin => {}
             // WHY the weight of the pair: when one member goes, only its own organisations move.
-            Balance::Tenant => all.sort_by_key(|member| hash((tenant, member.address.to_string()))),
+            Balance::Tenant => all.sort_by_cached_key(|member| hash((tenant, member.address.to_string()))),
         }
         all
     }
@@ -216,13 +218,10 @@ impl ServiceDiscovery for Lookup {
         let places = self.places(&mut faults).await;
         let mut found = BTreeMap::new();
         for place in places {
-            match self.addresses(&place).await {
-                Ok(addresses) => {
-                    for address in addresses {
-                        found.entry(address.to_string()).or_insert_with(|| (address, place.clone()));
-                    }
-                }
-                Err(fault) => faults.push(fault),
+            let (addresses, fault) = self.addresses(&place).await;
+            faults.extend(fault);
+            for address in addresses {
+                found.entry(address.to_string()).or_insert_with(|| (address, place.clone()));
             }
         }
         if found.len() > MEMBERS_MAX {
@@ -264,46 +263,49 @@ impl Lookup {
         places
     }
 
-    /// Where a place is: named by the settings, or as a name service says.
-    async fn addresses(&self, place: &Place) -> Result<Vec<SocketAddr>, String> {
+    /// Where a place is: named by the settings, or as a name service says. When that says nothing good, where
+    /// it was before, and why.
+    async fn addresses(&self, place: &Place) -> (Vec<SocketAddr>, Option<String>) {
         let (host, port) = match &place.at {
             At::Socket(path) => {
-                let address = std::os::unix::net::SocketAddr::from_pathname(path);
-                return address.map(|address| vec![address.into()]).map_err(|cause| cause.to_string());
+                return match std::os::unix::net::SocketAddr::from_pathname(path) {
+                    Ok(address) => (vec![address.into()], None),
+                    Err(cause) => (Vec::new(), Some(cause.to_string())),
+                };
             }
             At::Host { port, .. } => (place.bare().unwrap_or_default(), *port),
         };
         if let Ok(literal) = host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::Inet((literal, port).into())]);
+            return (vec![SocketAddr::Inet((literal, port).into())], None);
         }
-        let looked_up = tokio::time::timeout(self.within, tokio::net::lookup_host((host, port))).await;
         let key = (host.to_owned(), port);
+        match self.resolve(place, host, port).await {
+            Ok(found) => {
+                self.known().names.insert(key, found.clone());
+                (found, None)
+            }
+            Err(fault) => (self.known().names.get(&key).cloned().unwrap_or_default(), Some(fault)),
+        }
+    }
+
+    /// The addresses of a name that may be connected to.
+    async fn resolve(&self, place: &Place, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        let looked_up = tokio::time::timeout(self.within, tokio::net::lookup_host((host, port))).await;
         let found: Vec<_> = match looked_up {
             Ok(Ok(found)) => found.collect(),
-            Ok(Err(cause)) => return self.before(&key, &format!("`{host}`: {cause}")),
-            Err(_) => return self.before(&key, &format!("`{host}`: no address within {:?}", self.within)),
+            Ok(Err(cause)) => return Err(format!("`{host}`: {cause}")),
+            Err(_) => return Err(format!("`{host}`: no address within {:?}", self.within)),
         };
         let may = |address: &std::net::SocketAddr| self.whereabouts.allow_private || place.may_be(address.ip());
         let (good, bad): (Vec<_>, Vec<_>) = found.into_iter().partition(may);
-        if let (true, Some(bad)) = (good.is_empty(), bad.first()) {
-            // WHY what was found before is dropped too: the name has been taken over, or never was meant for this.
-            self.known().names.remove(&key);
-            return Err(format!(
+        match (good.is_empty(), bad.first()) {
+            (false, _) => Ok(good.into_iter().map(SocketAddr::Inet).collect()),
+            (true, None) => Err(format!("`{host}` has no address")),
+            (true, Some(bad)) => Err(format!(
                 "`{host}` leads to {}, which is private; name that address in the settings or set `allow_private: true`",
                 bad.ip()
-            ));
+            )),
         }
-        if good.is_empty() {
-            return self.before(&key, &format!("`{host}` has no address"));
-        }
-        let good: Vec<_> = good.into_iter().map(SocketAddr::Inet).collect();
-        self.known().names.insert(key, good.clone());
-        Ok(good)
-    }
-
-    /// What a name stood for when it last stood for anything.
-    fn before(&self, key: &(String, u16), fault: &str) -> Result<Vec<SocketAddr>, String> {
-        self.known().names.get(key).cloned().ok_or_else(|| fault.to_owned())
     }
 
     /// The members of what was found, with what is known of those that were there before.

@@ -83,7 +83,8 @@ impl Pool {
     pub(super) async fn session(&self, peer: &HttpPeer, fresh: bool) -> pingora::Result<(HttpSession, bool)> {
         if !fresh {
             if peer.options.alpn != ALPN::H1
-                && let Some(session) = self.h2.reused_http_session(peer).await?
+                // One that has gone dead by now is no reason not to make another.
+                && let Ok(Some(session)) = self.h2.reused_http_session(peer).await
             {
                 return Ok((HttpSession::H2(session), true));
             }

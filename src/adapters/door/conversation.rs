@@ -3,8 +3,9 @@
 //! Promises: a long body is read only of callers whom the gate admits; the sentence runs in a task
 //! of its own, so that neither a slow nor a vanished client holds it up; hanging up raises the
 //! arrival's cancel and nothing else; a stream begins with the first progress message and ends with
-//! the answer. Never keeps a connection whose framing was in doubt. Called by `adapters::door`
-//! through pingora's `HttpServerApp`.
+//! the answer. Never keeps a connection whose framing was in doubt, and tells the gate of each that
+//! it turned away. Called by `adapters::door` through pingora's `HttpServerApp` for HTTP/1, and by
+//! [`super::http2`] for each stream of HTTP/2.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,17 +17,19 @@ use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
 
+use crate::adapters::door::chunks::Chunks;
 use crate::adapters::door::framing::Framing;
+use crate::adapters::door::pace::Pace;
 use crate::adapters::door::space::Place;
-use crate::adapters::door::wire::Pace;
 use crate::adapters::door::{House, cors, framing, told_to_close};
+use crate::domain::identity::ClientCertificate;
 use crate::domain::mcp::Head;
 use crate::domain::mcp::receive;
 use crate::domain::refusal::Fault;
-use crate::pep::arrival::{Answer, Arrival, BodyFault, Cancel, Progress};
+use crate::pep::arrival::{Answer, Arrival, BodyFault, Cancel, Progress, Turned};
 
 /// Bytes of a body that anyone may send: more than most messages have, and bearable times all connections.
 const FREE_BYTES: usize = 16 << 10;
@@ -35,7 +38,10 @@ const FREE_BYTES: usize = 16 << 10;
 pub(super) struct Conversation {
     pub(super) house: Arc<House>,
     pub(super) pace: Arc<Pace>,
-    pub(super) peer: SocketAddr,
+    /// None on a Unix socket.
+    pub(super) peer: Option<SocketAddr>,
+    /// Who connected, by TLS.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// What became of the wait for a request head.
@@ -49,13 +55,13 @@ enum Heard {
 }
 
 /// Whether the connection may carry another request.
-enum Next {
+pub(super) enum Next {
     Again,
     Close,
 }
 
 /// The client cannot be written to any more.
-struct Gone;
+pub(super) struct Gone;
 
 impl From<Box<pingora::Error>> for Gone {
     fn from(_: Box<pingora::Error>) -> Self {
@@ -80,11 +86,8 @@ impl HttpServerApp for Conversation {
         let next = match self.hear(&mut session).await {
             Heard::Nothing => return None,
             // Boxed, so that a connection at rest does not carry the space of a call.
-            Heard::Head(due) => Box::pin(self.exchange(&mut session, due)).await,
-            Heard::Bad(fault) => {
-                session.set_keepalive(None);
-                self.write_whole(&mut session, Answer::fault(None, &fault), &[]).await.map(|()| Next::Close)
-            }
+            Heard::Head(due) => Box::pin(self.request(&mut session, due)).await,
+            Heard::Bad(fault) => self.refuse(&mut session, &fault).await,
         };
         let goodbye = self.house.limits.write_within;
         match next {
@@ -123,44 +126,87 @@ impl Conversation {
             () = closing => return Heard::Nothing,
         };
         match read {
-            Ok(true) => {
-                self.pace.head_done();
-                Heard::Head(self.pace.began_at().unwrap_or_else(Instant::now) + limits.read_within)
-            }
+            Ok(true) => Heard::Head(self.pace.began_at().unwrap_or_else(Instant::now) + limits.read_within),
             Err(_) if self.pace.head_is_too_long() => Heard::Bad(framing::too_long()),
-            Err(error) if is_malformed(&error) => Heard::Bad(framing::malformed("the head cannot be parsed")),
+            Err(error) if is_malformed(&error) => {
+                let head = self.pace.head_done();
+                // Our own reader says it better, where it too finds something.
+                let fault = head.and_then(|head| framing::read(&head, limits.head_bytes_max).err());
+                Heard::Bad(fault.unwrap_or_else(|| framing::malformed("the head cannot be parsed")))
+            }
             // Gone, or at rest for too long.
             Ok(false) | Err(_) => Heard::Nothing,
         }
     }
 
-    /// One request whose head has been read.
-    async fn exchange(&self, session: &mut ServerSession, due: Instant) -> Result<Next, Gone> {
-        let limits = &self.house.limits;
-        let framing = match framing::read(&session.to_h1_raw(), limits.head_bytes_max) {
+    /// One request of HTTP/1 whose head pingora has read.
+    async fn request(&self, session: &mut ServerSession, due: Instant) -> Result<Next, Gone> {
+        let framing = match self.framing(session) {
             Ok(framing) => framing,
-            Err(fault) => {
-                session.set_keepalive(None);
-                self.write_whole(session, Answer::fault(None, &fault), &[]).await?;
-                return Ok(Next::Close);
-            }
+            Err(fault) => return self.refuse(session, &fault).await,
         };
+        if framing.chunked {
+            self.pace.body_in_chunks();
+        } else {
+            self.pace.body_of(framing.content_length.unwrap_or_default());
+        }
+        self.exchange(session, framing, due, None).await
+    }
+
+    /// The framing, of the bytes that came and not of what pingora made of them.
+    fn framing(&self, session: &ServerSession) -> Result<Framing, Fault> {
+        let head = self.pace.head_done().ok_or_else(|| framing::malformed("lines must end with CR LF"))?;
+        let framing = framing::read(&head, self.house.limits.head_bytes_max)?;
+        if head == session.to_h1_raw() {
+            Ok(framing)
+        } else {
+            Err(framing::malformed("the head can be read in two ways"))
+        }
+    }
+
+    /// One request whose head is good. `seat` is its place among the requests of HTTP/2.
+    pub(super) async fn exchange(
+        &self,
+        session: &mut ServerSession,
+        framing: Framing,
+        due: Instant,
+        seat: Option<OwnedSemaphorePermit>,
+    ) -> Result<Next, Gone> {
+        let limits = &self.house.limits;
         let head = head_of(session.req_header());
         let body = self.read_body(session, &head, framing, due).await;
-        // WHY: in a chunked body pingora lets pass what other readers frame otherwise (extensions with
-        // bare LF, trailers); nothing that follows on such a connection is believed.
-        let again = body.is_ok() && !framing.chunked && session.get_keepalive().is_some();
+        // WHY: pingora lets pass chunks that other readers frame otherwise (extensions, bare LF, trailers).
+        let chunks = self.pace.chunks().filter(|_| framing.chunked);
+        if chunks.is_some_and(|chunks| chunks == Chunks::Bad || body.is_ok() && chunks != Chunks::Whole) {
+            return self.refuse(session, &framing::malformed("the chunks of the body are framed wrongly")).await;
+        }
+        // WHY: what follows a body in chunks, or an offer of another protocol, is where proxies and
+        // servers lose each other; nothing that follows on such a connection is believed.
+        let again = body.is_ok() && !framing.chunked && !framing.upgrade && session.get_keepalive().is_some();
         session.set_keepalive(again.then_some(limits.keep_alive.as_secs().max(1)));
         let cors = cors::headers(&head, &self.house.rules);
         if head.method == "OPTIONS" {
             let preflight = cors::preflight(&head, &self.house.rules);
+            if preflight.status >= 400 {
+                self.house.gate.turned_away(Turned::Page, self.peer).await;
+            }
             self.write_whole(session, preflight, &cors).await?;
         } else {
-            let streams = session.req_header().version == http::Version::HTTP_11 && accepts_stream(&head);
-            let arrival = Arrival { head, body, peer: Some(self.peer), certificate: None, cancel: Cancel::new() };
-            self.call(session, arrival, streams, &cors).await?;
+            let version = session.req_header().version;
+            let streams = matches!(version, http::Version::HTTP_11 | http::Version::HTTP_2) && accepts_stream(&head);
+            let certificate = self.certificate.clone();
+            let arrival = Arrival { head, body, peer: self.peer, certificate, cancel: Cancel::new() };
+            self.call(session, (arrival, seat), streams, &cors).await?;
         }
         Ok(if session.get_keepalive().is_some() { Next::Again } else { Next::Close })
+    }
+
+    /// The answer to what HTTP alone is reason enough to refuse; the last one of its connection.
+    pub(super) async fn refuse(&self, session: &mut ServerSession, fault: &Fault) -> Result<Next, Gone> {
+        session.set_keepalive(None);
+        self.house.gate.turned_away(Turned::of(fault), self.peer).await;
+        self.write_whole(session, Answer::fault(None, fault), &[]).await?;
+        Ok(Next::Close)
     }
 
     async fn read_body(
@@ -202,7 +248,9 @@ impl Conversation {
 
     /// A place for a long body, for callers who are admitted.
     async fn place(&self, head: &Head, bytes: usize, due: Instant) -> Result<Place, BodyFault> {
-        let admitted = timeout_at(due, self.house.gate.admits(head, None)).await.map_err(|_| BodyFault::Timeout)?;
+        let admitted = timeout_at(due, self.house.gate.admits(head, self.certificate.as_deref()))
+            .await
+            .map_err(|_| BodyFault::Timeout)?;
         if !admitted {
             return Err(BodyFault::Unread);
         }
@@ -214,7 +262,7 @@ impl Conversation {
     async fn call(
         &self,
         session: &mut ServerSession,
-        arrival: Arrival,
+        (arrival, seat): (Arrival, Option<OwnedSemaphorePermit>),
         streams: bool,
         cors: &[(&'static str, String)],
     ) -> Result<(), Gone> {
@@ -224,7 +272,7 @@ impl Conversation {
         // WHY: a body that was given up is still coming; its bytes are no sign of the client's leaving.
         let mut listening = arrival.body.is_ok();
         let mut stream = Stream { heartbeat: None, cors };
-        let mut answer = self.begin(arrival, progress);
+        let mut answer = self.begin(arrival, progress, seat);
         loop {
             // Every branch but the answer may lose and be asked again: reading is cancel-safe here
             // because a byte that was read is stashed before the future yields.
@@ -251,11 +299,19 @@ impl Conversation {
     }
 
     /// The sentence, in a task that outlives the connection if need be.
-    fn begin(&self, arrival: Arrival, progress: Progress) -> oneshot::Receiver<Answer> {
+    fn begin(
+        &self,
+        arrival: Arrival,
+        progress: Progress,
+        seat: Option<OwnedSemaphorePermit>,
+    ) -> oneshot::Receiver<Answer> {
         let (done, answer) = oneshot::channel();
         let gate = Arc::clone(&self.house.gate);
         self.house.calls.spawn(async move {
             let answer = gate.handle(arrival, progress).await;
+            // WHY: a stream that was reset keeps its place until its call has ended, or resets would
+            // be a way to have more calls under way than there is room for.
+            drop(seat);
             // The connection may have gone; the answer was recorded before it came here.
             let _unread = done.send(answer);
         });
@@ -383,9 +439,10 @@ fn head_of(request: &RequestHeader) -> Head {
     let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
+    let authority = framing::authority(request).map(|host| ("host".to_owned(), host.to_owned()));
     Head {
         method: request.method.as_str().to_owned(),
         path: request.uri.path().to_owned(),
-        headers: request.headers.iter().map(header).collect(),
+        headers: authority.into_iter().chain(request.headers.iter().map(header)).collect(),
     }
 }

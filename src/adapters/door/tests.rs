@@ -1,5 +1,7 @@
 //! The door over real sockets, with clients that do not behave.
 
+mod secured;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use async_trait::async_trait;
@@ -14,6 +16,7 @@ use crate::pep::arrival::{Answer, Arrival, Progress};
 /// A gate whose behaviour is in the path.
 struct Scripted {
     seen: mpsc::UnboundedSender<String>,
+    turned: mpsc::UnboundedSender<(Turned, Option<SocketAddr>)>,
     release: Arc<Notify>,
 }
 
@@ -23,9 +26,20 @@ impl Gate for Scripted {
         head.path != "/stranger"
     }
 
+    async fn turned_away(&self, cause: Turned, peer: Option<SocketAddr>) {
+        self.turned.send((cause, peer)).unwrap();
+    }
+
     async fn handle(&self, arrival: Arrival, progress: Progress) -> Answer {
         let path = arrival.head.path.clone();
         let tell = |what: &str| self.seen.send(format!("{path} {what}")).unwrap();
+        if path == "/who" {
+            let certificate = arrival.certificate.as_deref().map(|shown| (&shown.sha256, &shown.names));
+            let hosts: Vec<_> = arrival.head.all("host").collect();
+            let peer = arrival.peer.map(|peer| peer.ip());
+            let who = serde_json::json!({"certificate": certificate, "hosts": hosts, "peer": peer});
+            return Answer::json(200, who.to_string().into_bytes());
+        }
         let body = match &arrival.body {
             Ok(body) => body.clone(),
             Err(fault) => {
@@ -68,23 +82,31 @@ impl Gate for Scripted {
 struct Stage {
     addr: SocketAddr,
     seen: mpsc::UnboundedReceiver<String>,
+    turned: mpsc::UnboundedReceiver<(Turned, Option<SocketAddr>)>,
     release: Arc<Notify>,
     shutdown: watch::Sender<bool>,
     running: JoinSet<Closed>,
 }
 
 async fn stage_with(limits: DoorLimits) -> Stage {
+    stage_at(limits, None, None).await
+}
+
+async fn stage_at(limits: DoorLimits, tls: Option<Arc<tls::Server>>, socket: Option<PathBuf>) -> Stage {
     let rules =
         DoorRules { loopback: true, allowed_origins: vec!["https://app.example".into()], ..DoorRules::default() };
     let addr = SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
-    let door = Door::open(Listen { addr, rules, limits }).await.unwrap();
+    let door = Door::open(Listen { addr, tls, socket, rules, limits }).await.unwrap();
     let addr = door.addr();
     let (tell, seen) = mpsc::unbounded_channel();
+    let (tell_turned, turned) = mpsc::unbounded_channel();
     let release = Arc::new(Notify::new());
     let (shutdown, closing) = watch::channel(false);
     let mut running = JoinSet::new();
-    running.spawn(door.run(Arc::new(Scripted { seen: tell, release: Arc::clone(&release) }), closing));
-    Stage { addr, seen, release, shutdown, running }
+    running.spawn(
+        door.run(Arc::new(Scripted { seen: tell, turned: tell_turned, release: Arc::clone(&release) }), closing),
+    );
+    Stage { addr, seen, turned, release, shutdown, running }
 }
 
 async fn stage() -> Stage {
@@ -105,6 +127,10 @@ impl Stage {
 
     fn saw(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.seen.try_recv().ok()).collect()
+    }
+
+    fn turned(&mut self) -> Vec<Turned> {
+        std::iter::from_fn(|| self.turned.try_recv().ok()).map(|(cause, _)| cause).collect()
     }
 
     async fn expect(&mut self, what: &str) {
@@ -360,13 +386,14 @@ async fn a_chunked_body_is_read_whole_and_nothing_after_it_is_believed() {
     let mut stage = stage().await;
     let chunked = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=\n\r\nde\r\n0\r\n\r\n";
     let answer = stage.send([chunked, &post("/mcp", "smuggled")].concat().as_bytes()).await;
-    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert_eq!((status(&answer), answer.matches("HTTP/1.1 ").count()), ("400", 1), "{answer}");
     let good =
         "POST /mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
     assert!(stage.send(good.as_bytes()).await.ends_with("\r\n\r\nabcde"));
     let broken = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc";
     assert_eq!(status(&stage.send(broken.as_bytes()).await), "400");
-    assert_eq!(stage.saw().pop().unwrap(), "/mcp Broken");
+    assert_eq!(stage.saw(), ["/mcp begins", "/mcp ends"], "the good one alone reached the gate");
+    assert_eq!(stage.turned(), [Turned::Malformed, Turned::Malformed]);
 }
 
 #[tokio::test]
@@ -570,7 +597,8 @@ async fn a_page_asks_before_it_calls() {
 #[tokio::test]
 async fn an_address_that_is_taken_is_named_in_the_error() {
     let stage = stage().await;
-    let listen = Listen { addr: stage.addr, rules: DoorRules::default(), limits: DoorLimits::default() };
+    let (rules, limits) = (DoorRules::default(), DoorLimits::default());
+    let listen = Listen { addr: stage.addr, tls: None, socket: None, rules, limits };
     let error = Door::open(listen).await.err().unwrap().to_string();
     assert!(error.contains(&stage.addr.to_string()) && error.contains("listen.mcp"), "{error}");
 }

@@ -13,8 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
+use crate::adapters::fetch::{FETCH_TIMEOUT, FetchFault};
 use crate::adapters::keys::IssuerConfig;
-use crate::adapters::keys::source::{FETCH_TIMEOUT, Reader};
+use crate::adapters::keys::source::Reader;
 use crate::domain::identity::KeyHealth;
 use crate::domain::identity::issuer::IssuerSettings;
 use crate::domain::identity::keyset::KeySet;
@@ -27,6 +28,7 @@ const RETRY: Duration = Duration::from_secs(30);
 pub(super) struct HeldIssuer {
     settings: Arc<IssuerSettings>,
     config: IssuerConfig,
+    reader: Reader,
     held: ArcSwapOption<Held>,
     state: Mutex<State>,
     wanted: Notify,
@@ -52,19 +54,24 @@ struct State {
 }
 
 impl HeldIssuer {
-    pub(super) fn new(config: IssuerConfig) -> Self {
-        Self {
+    pub(super) fn new(config: IssuerConfig) -> Result<Self, FetchFault> {
+        Ok(Self {
             settings: Arc::new(config.settings.clone()),
+            reader: Reader::new(&config.way, FETCH_TIMEOUT)?,
             config,
             held: ArcSwapOption::empty(),
             state: Mutex::default(),
             wanted: Notify::new(),
             readings: watch::Sender::new(0),
-        }
+        })
     }
 
     pub(super) fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    pub(super) fn settings(&self) -> &IssuerSettings {
+        &self.settings
     }
 
     /// The keys, unless they are too old to be trusted.
@@ -92,9 +99,9 @@ impl HeldIssuer {
     }
 
     /// Reads the keys now.
-    pub(super) async fn refresh(&self, reader: &Reader) {
+    pub(super) async fn refresh(&self) {
         self.state().reading = true;
-        let outcome = reader.read(&self.config.source, &self.settings.algs).await;
+        let outcome = self.reader.read(&self.config.source, &self.settings.algs).await;
         let now = Instant::now();
         let fault = match outcome {
             Ok(keys) => {
@@ -115,7 +122,7 @@ impl HeldIssuer {
     }
 
     /// Reads the keys when they are due or wanted, until told to stop.
-    pub(super) async fn keep(&self, reader: &Reader, mut shutdown: watch::Receiver<bool>) {
+    pub(super) async fn keep(&self, mut shutdown: watch::Receiver<bool>) {
         if !self.config.source.may_change() {
             return;
         }
@@ -130,7 +137,7 @@ impl HeldIssuer {
             }
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
-                () = self.refresh(reader) => {}
+                () = self.refresh() => {}
             }
         }
         let mut state = self.state();

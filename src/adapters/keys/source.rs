@@ -1,23 +1,21 @@
 //! Where keys come from: a file, a URL, the configuration itself.
 //!
-//! Promises: only the configured place is read; no redirect is followed, no proxy taken from the
-//! environment; every reading has a deadline and a size limit. Never decides whether keys are good.
+//! Promises: only the configured place is read, as `adapters::fetch` promises to; every reading has
+//! a deadline and a size limit. Never decides whether keys are good.
 //! Called by `keys::issuer`.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url, header, redirect};
+use reqwest::{Client, StatusCode, header};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
+use crate::adapters::fetch::{self, FetchFault, Way};
+use crate::adapters::keys::asked::Introspection;
 use crate::domain::identity::issuer::{Alg, IssuerSettings};
 use crate::domain::identity::keyset::{JWKS_BYTES_MAX, KeyFault, KeySet, SECRET_BYTES_MIN};
-
-/// Longest wait for a key set.
-pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where an issuer's keys come from.
 #[derive(Clone)]
@@ -30,6 +28,10 @@ pub enum KeySource {
     Secret(Vec<u8>),
     /// Keys at hand.
     Inline(KeySet),
+    /// No keys: the issuer is asked about each token.
+    Asked(Box<Introspection>),
+    /// No keys: the connection's certificate vouches, and headers say for whom.
+    Certificates,
 }
 
 impl fmt::Debug for KeySource {
@@ -39,24 +41,28 @@ impl fmt::Debug for KeySource {
             Self::Url(url) => write!(f, "Url({url})"),
             Self::Secret(_) => f.write_str("Secret(***)"),
             Self::Inline(keys) => write!(f, "Inline({keys:?})"),
+            Self::Asked(server) => write!(f, "Asked({})", server.url),
+            Self::Certificates => f.write_str("Certificates"),
         }
     }
 }
 
 impl KeySource {
     /// What is wrong with it, and what to do.
-    pub(super) fn fault(&self, settings: &IssuerSettings, plain_http: bool) -> Option<&'static str> {
+    pub(super) fn fault(&self, settings: &IssuerSettings, way: &Way) -> Option<&'static str> {
         let symmetric = settings.algs.contains(&Alg::Hs256);
         match self {
-            Self::File(_) | Self::Url(_) if symmetric => {
+            Self::File(_) | Self::Url(_) | Self::Asked(_) | Self::Certificates if symmetric => {
                 Some("must be a secret for HS256; a key set publishes public keys only")
             }
             Self::Secret(_) if !symmetric => Some("is a secret, but `algs` does not name HS256"),
             Self::Secret(secret) if secret.len() < SECRET_BYTES_MIN => {
                 Some("is a secret of less than 32 bytes; make one with `openssl rand -base64 32`")
             }
-            Self::Url(url) => url_fault(url, plain_http),
-            Self::File(_) | Self::Secret(_) | Self::Inline(_) => None,
+            Self::Url(url) => way.fault(url),
+            Self::Asked(server) => way.fault(&server.url),
+            Self::Certificates if settings.certificates.is_empty() => Some("lists no certificates"),
+            Self::File(_) | Self::Secret(_) | Self::Inline(_) | Self::Certificates => None,
         }
     }
 
@@ -64,25 +70,6 @@ impl KeySource {
     pub(super) const fn may_change(&self) -> bool {
         matches!(self, Self::File(_) | Self::Url(_))
     }
-}
-
-fn url_fault(url: &str, plain_http: bool) -> Option<&'static str> {
-    let Ok(url) = Url::parse(url) else { return Some("is not a URL") };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Some("holds credentials; key sets are public, leave them out");
-    }
-    match url.scheme() {
-        "https" => None,
-        "http" if plain_http || is_this_machine(&url) => None,
-        "http" => Some("is plain HTTP; use https, since whoever can change the keys on their way can forge tokens"),
-        _ => Some("must begin with https://"),
-    }
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Why keys could not be read.
@@ -123,16 +110,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(timeout: Duration) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .timeout(timeout)
-            // Fetches are minutes apart: a kept connection would be a dead one.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("loopgate/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { client })
+    pub(super) fn new(way: &Way, timeout: Duration) -> Result<Self, FetchFault> {
+        Ok(Self { client: fetch::client(way, timeout)? })
     }
 
     /// The keys of `source` that may verify tokens by `algs`.
@@ -142,25 +121,22 @@ impl Reader {
             KeySource::Url(url) => Ok(KeySet::from_jwks(&self.fetch(url).await?, algs)?),
             KeySource::Secret(secret) => Ok(KeySet::from_hs256(secret)?),
             KeySource::Inline(keys) => Ok(keys.clone()),
+            KeySource::Asked(_) | KeySource::Certificates => Err(KeyFault::Malformed("there are no keys here").into()),
         }
     }
 
     async fn fetch(&self, url: &str) -> Result<Vec<u8>, ReadFault> {
-        let failed = |error: &reqwest::Error| ReadFault::Fetch { url: url.to_owned(), reason: innermost(error) };
+        let failed = |reason: String| ReadFault::Fetch { url: url.to_owned(), reason };
         let accept = "application/jwk-set+json, application/json";
-        let mut answer =
-            self.client.get(url).header(header::ACCEPT, accept).send().await.map_err(|error| failed(&error))?;
+        let asked = self.client.get(url).header(header::ACCEPT, accept).send().await;
+        let answer = asked.map_err(|error| failed(fetch::innermost(&error)))?;
         if answer.status() != StatusCode::OK {
             return Err(ReadFault::Status { url: url.to_owned(), status: answer.status() });
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| failed(&error))? {
-            if body.len().saturating_add(chunk.len()) > JWKS_BYTES_MAX {
-                return Err(KeyFault::TooLarge.into());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        fetch::body(answer, JWKS_BYTES_MAX).await.map_err(|fault| match fault {
+            FetchFault::TooLong(_) => KeyFault::TooLarge.into(),
+            other => failed(other.to_string()),
+        })
     }
 }
 
@@ -171,16 +147,4 @@ async fn read_file(path: &Path) -> Result<Vec<u8>, ReadFault> {
     let limit = JWKS_BYTES_MAX as u64 + 1;
     File::open(path).await.map_err(failed)?.take(limit).read_to_end(&mut body).await.map_err(failed)?;
     Ok(body)
-}
-
-/// The last cause in a chain of errors: "connection refused" rather than "error sending request".
-fn innermost(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no whole answer in time".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

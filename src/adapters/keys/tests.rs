@@ -1,6 +1,8 @@
 //! Rotation, outage and memory, against a real HTTP server and real files.
 
 mod approvals;
+mod asked;
+mod secure;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +19,9 @@ use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::source::Reader;
 use super::*;
+use crate::adapters::fetch::FETCH_TIMEOUT;
 use crate::domain::identity::AuthMethod;
 use crate::domain::identity::forge::{ED, NOW, RSA, SECRET, Smith, claims, claims_but, ed_smith, jwks, settings};
 use crate::domain::identity::issuer::Alg;
@@ -222,7 +226,7 @@ async fn a_caller_who_hangs_up_stops_nothing() {
     let mut readings = kept.keys.issuers[0].readings();
     idp.says.gate.add_permits(1);
     readings.changed().await.unwrap();
-    assert_eq!(kept.keys.check(&token, NOW, Instant::now()).unwrap().user, "ada");
+    assert_eq!(kept.keys.check(&token, NOW, Instant::now()).unwrap().over(None).unwrap().user, "ada");
     assert_eq!(idp.fetches(), 2);
 }
 
@@ -312,7 +316,7 @@ async fn a_redirect_is_not_followed() {
 async fn an_issuer_that_never_answers_is_given_up() {
     let idp = Idp::start(jwks(&[&ED])).await;
     idp.says.gate.forget_permits(usize::MAX);
-    let reader = Reader::new(Duration::from_millis(20)).unwrap();
+    let reader = Reader::new(&Way::default(), Duration::from_millis(20)).unwrap();
     let fault = reader.read(&KeySource::Url(idp.url.clone()), &[Alg::EdDsa]).await.unwrap_err();
     assert!(fault.to_string().contains("no whole answer in time"), "{fault}");
 }
@@ -342,9 +346,12 @@ async fn memory_never_outlives_a_token() {
     let keys = keys_at_hand();
     let token = ED.token(&claims());
     let (exp, at) = (NOW + 600, Instant::now());
-    let first = keys.check(&token, NOW, at).unwrap();
-    assert!(Arc::ptr_eq(&first, &keys.check(&token, exp - 1, at).unwrap()), "from memory until the last second");
-    let late = keys.check(&token, exp, at).unwrap();
+    let first = keys.check(&token, NOW, at).unwrap().over(None).unwrap();
+    assert!(
+        Arc::ptr_eq(&first, &keys.check(&token, exp - 1, at).unwrap().over(None).unwrap()),
+        "from memory until the last second"
+    );
+    let late = keys.check(&token, exp, at).unwrap().over(None).unwrap();
     assert!(!Arc::ptr_eq(&first, &late), "within the leeway it is verified anew");
     assert_eq!(keys.check(&token, exp + 60, at).unwrap_err().cause(), "expired");
     assert_eq!(keys.check(&token, exp + 60, at).unwrap_err().cause(), "expired", "and stays so");
@@ -379,7 +386,7 @@ async fn a_loopiq_secret_serves_without_a_keeper_and_never_grows_stale() {
     let algorithm = jsonwebtoken::Algorithm::HS256;
     let token = crate::domain::identity::forge::sign_with(&key, algorithm, &header, &claims().to_string());
     let in_a_year = Instant::now() + Duration::from_hours(8_760);
-    assert_eq!(kept.check(&token, NOW, in_a_year).unwrap().method, AuthMethod::Loopiq);
+    assert_eq!(kept.check(&token, NOW, in_a_year).unwrap().over(None).unwrap().method, AuthMethod::Loopiq);
 }
 
 #[tokio::test]
@@ -431,16 +438,16 @@ fn issuers_that_cannot_be_told_apart_or_trusted_are_refused() {
         assert_eq!(fault(vec![IssuerConfig::new(settings(), KeySource::Url(url.to_owned()))]), "", "{url}");
     }
     let mut plain = IssuerConfig::new(settings(), KeySource::Url("http://idp.internal/jwks".to_owned()));
-    plain.plain_http = true;
+    plain.way.plain_http = true;
     assert_eq!(fault(vec![plain]), "");
 }
 
 /// Two libraries bring two TLS providers; whichever comes first, the other must not panic.
 #[test]
 fn fetching_keys_and_forwarding_calls_share_a_process() {
-    let before = Reader::new(FETCH_TIMEOUT);
+    let before = Reader::new(&Way::default(), FETCH_TIMEOUT);
     let _forwarding = pingora::connectors::TransportConnector::new(None);
-    let after = Reader::new(FETCH_TIMEOUT);
+    let after = Reader::new(&Way::default(), FETCH_TIMEOUT);
     assert!(before.is_ok() && after.is_ok());
 }
 

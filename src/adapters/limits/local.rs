@@ -43,7 +43,7 @@ impl Local {
 
     fn with<T>(&self, key: &Key, rate: &Rate, work: impl FnOnce(&mut Bucket, u64) -> T) -> T {
         let digit = key.as_str().chars().next().and_then(|first| first.to_digit(16)).unwrap_or(0);
-        let shard = self.shards.iter().nth(digit as usize).unwrap_or(&self.shards[0]);
+        let shard = self.shards.get(digit as usize).unwrap_or(&self.shards[0]);
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         // WHY under the lock: read before it, two callers could go back and forth in time.
         let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -34,6 +34,7 @@ pub(super) fn as_json(tool: &Tool) -> Value {
         "recordIds": tool.record_ids,
         "tenantArguments": tool.tenant_arguments,
         "sensitive": tool.sensitive,
+        "scopes": tool.scopes,
         "dryRun": tool.dry_run,
         "idempotent": tool.idempotent,
         "lookup": tool.lookup,

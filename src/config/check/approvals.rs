@@ -33,7 +33,8 @@ impl Check<'_> {
             name: raw.name.clone(),
             issuer: raw.issuer.clone(),
             algorithms: raw.algorithms.clone(),
-            keys: self.key_source(&path, &raw.keys, true),
+            keys: self.keys_alone(&path, &raw.keys),
+            place: self.place(&raw.keys.ca_file, raw.keys.allow_private),
             tenants: raw.tenants.clone(),
         }
     }

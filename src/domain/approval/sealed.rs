@@ -6,22 +6,19 @@
 //! brought back any number of times, and the ledger knows what was used. Key and nonce are arguments.
 //! Called by `pep`.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a nonce. Random ones under one key are safe for some four thousand million seals (NIST SP 800-38D).
-pub const NONCE_BYTES: usize = 12;
+pub use crate::domain::mcp::sealed::Holder;
+pub use crate::domain::mcp::sealed::NONCE_BYTES;
+pub use crate::domain::mcp::sealed::NotYours;
+use crate::domain::mcp::sealed::Purpose;
+use crate::domain::mcp::sealed::open;
+use crate::domain::mcp::sealed::seal;
 
-/// How every sealed text of this version begins.
-const PREFIX: &str = "v1.";
+/// What these are for.
+const PURPOSE: Purpose = Purpose { prefix: "v1.", name: b"loopgate requestState v1" };
 /// Version of what is inside.
 const V: u32 = 1;
-/// Ties the seal to its purpose, should the key ever seal something else too.
-const PURPOSE: &[u8] = b"loopgate requestState v1";
-/// Longest text that is looked at; ours are about a tenth of it.
-const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// A call that waits for an approval, as its client carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,24 +32,6 @@ pub struct Waiting {
     /// Until when it may be brought back: milliseconds since the Unix epoch.
     pub expires_ms: i64,
 }
-
-/// Who may bring a state back: all four must be as they were.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// The issuer that vouches for the user.
-    pub issuer: String,
-    /// The user.
-    pub user: String,
-    /// The OAuth client; empty when the token names none.
-    pub client: String,
-    /// The organisation.
-    pub tenant: String,
-}
-
-/// Not one of this caller's, or no longer good; which of the two, and why, is nobody's business.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the state is not one of this caller's, or no longer good")]
-pub struct NotYours;
 
 /// What is inside the seal.
 #[derive(Serialize, Deserialize)]
@@ -74,26 +53,12 @@ impl Waiting {
         let Self { holder, approval_id, digest, expires_ms } = self.clone();
         let Holder { issuer, user, client, tenant } = holder;
         let inside = Inside { v: V, issuer, user, client, tenant, approval: approval_id, digest, exp: expires_ms };
-        let mut body = serde_json::to_vec(&inside).map_err(|_| NotYours)?;
-        let aad = Aad::from(PURPOSE);
-        sealer(key)?
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut body)
-            .map_err(|_| NotYours)?;
-        Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([&nonce[..], &body].concat())))
+        seal(PURPOSE, key, nonce, &inside)
     }
 
     /// Opens a text that `holder` brought back at `now_ms`.
     pub fn open(text: &str, key: &[u8; 32], holder: &Holder, now_ms: i64) -> Result<Self, NotYours> {
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(NotYours);
-        }
-        let sealed = text.strip_prefix(PREFIX).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).ok_or(NotYours)?;
-        let (nonce, body) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(NotYours)?;
-        let mut body = body.to_vec();
-        let plain = sealer(key)?
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(PURPOSE), &mut body)
-            .map_err(|_| NotYours)?;
-        let inside: Inside = serde_json::from_slice(plain).map_err(|_| NotYours)?;
+        let inside: Inside = open(PURPOSE, text, key)?;
         let Inside { v, issuer, user, client, tenant, approval, digest, exp } = inside;
         let theirs = Holder { issuer, user, client, tenant };
         if v != V || theirs != *holder || now_ms >= exp {
@@ -103,16 +68,16 @@ impl Waiting {
     }
 }
 
-fn sealer(key: &[u8; 32]) -> Result<LessSafeKey, NotYours> {
-    UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|_| NotYours)
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::domain::mcp::input::INPUT_BYTES_MAX as TEXT_BYTES_MAX;
+    use crate::domain::mcp::sealed::seal_bytes;
 
     const KEY: [u8; 32] = [7; 32];
     const NONCE: [u8; NONCE_BYTES] = [1; NONCE_BYTES];
@@ -135,11 +100,9 @@ mod tests {
     }
 
     /// Anything at all, sealed as ours are.
-    fn forged(inside: &str, purpose: &[u8]) -> String {
-        let mut body = inside.as_bytes().to_vec();
-        let nonce = Nonce::assume_unique_for_key(NONCE);
-        sealer(&KEY).unwrap().seal_in_place_append_tag(nonce, Aad::from(purpose), &mut body).unwrap();
-        format!("v1.{}", URL_SAFE_NO_PAD.encode([&NONCE[..], &body].concat()))
+    fn forged(inside: &str, purpose: &'static [u8]) -> String {
+        let purpose = Purpose { name: purpose, ..PURPOSE };
+        seal_bytes(purpose, &KEY, NONCE, inside.as_bytes().to_vec()).unwrap()
     }
 
     #[test]
@@ -247,22 +210,22 @@ mod tests {
     fn another_version_and_another_purpose_do_not_open_even_under_the_key() {
         let good = json!({"v": 1, "issuer": "https://idp", "user": "ada", "client": "claude", "tenant": "org_gcn",
             "approval": "apr_018f", "digest": "d".repeat(64), "exp": NOW + 1000});
-        assert_eq!(opened(&forged(&good.to_string(), PURPOSE)), Ok(waiting()), "the forger works");
+        assert_eq!(opened(&forged(&good.to_string(), PURPOSE.name)), Ok(waiting()), "the forger works");
         assert_eq!(opened(&forged(&good.to_string(), b"")), Err(NotYours));
         for (member, value) in
             [("v", json!(2)), ("v", json!("1")), ("exp", json!("9")), ("more", json!(1)), ("user", json!(null))]
         {
             let mut other = good.clone();
             other[member] = value.clone();
-            assert_eq!(opened(&forged(&other.to_string(), PURPOSE)), Err(NotYours), "{member} {value}");
+            assert_eq!(opened(&forged(&other.to_string(), PURPOSE.name)), Err(NotYours), "{member} {value}");
         }
         for name in good.as_object().unwrap().keys() {
             let mut other = good.clone();
             other.as_object_mut().unwrap().remove(name);
-            assert_eq!(opened(&forged(&other.to_string(), PURPOSE)), Err(NotYours), "without {name}");
+            assert_eq!(opened(&forged(&other.to_string(), PURPOSE.name)), Err(NotYours), "without {name}");
         }
         for inside in ["", "[]", "{}", "null"] {
-            assert_eq!(opened(&forged(inside, PURPOSE)), Err(NotYours), "{inside}");
+            assert_eq!(opened(&forged(inside, PURPOSE.name)), Err(NotYours), "{inside}");
         }
     }
 

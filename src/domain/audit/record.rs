@@ -309,6 +309,7 @@ impl Record {
         let (backend, route) = match &tool.answerer {
             Answerer::Route(route) => (Some(route.backend.clone()), format!("{} {}", route.method, route.template)),
             Answerer::Gateway(_) => (None, "gateway".to_owned()),
+            Answerer::Upstream(upstream) => (Some(upstream.server.clone()), upstream.text()),
         };
         self.what = Some(What {
             tool: tool.name.clone(),

@@ -29,8 +29,9 @@ use super::template::Segment;
 use super::template::Template;
 use super::text;
 use crate::domain::canonical;
+use crate::domain::identity::metadata::is_scope;
 
-mod input;
+pub(super) mod input;
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 /// A route that says nothing gets this long.
@@ -77,7 +78,8 @@ pub(super) fn check(raw: &RawCatalog) -> Result<Catalog, Vec<CatalogFault>> {
     shadows(&mut tools);
     let digests: Vec<&str> = tools.values().map(|tool| tool.digest.as_str()).collect();
     let digest = canonical::digest(digests.join("\n").as_bytes());
-    Ok(Catalog { digest, tools: tools.into_iter().map(|(name, tool)| (name, Arc::new(tool))).collect() })
+    let tools = tools.into_iter().map(|(name, tool)| (name, Arc::new(tool))).collect();
+    Ok(Catalog { digest, tools, prompts: BTreeMap::new(), templates: Vec::new() })
 }
 
 fn tool(raw: &RawTool, default_backend: &str, faults: &mut Faults<'_>) -> Option<Tool> {
@@ -95,6 +97,9 @@ fn tool(raw: &RawTool, default_backend: &str, faults: &mut Faults<'_>) -> Option
     let _checked_only = pointers("sensitive", &raw.sensitive, faults);
     if raw.audit == Audit::BestEffort && raw.effect != Effect::Read {
         faults.at("audit", "only a read may go unrecorded", "write `audit: durable`, or leave it out");
+    }
+    if !raw.scopes.iter().all(|scope| is_scope(scope)) {
+        faults.at("scopes", "something in it is no scope", "name scopes as tokens carry them, each by itself");
     }
     let (answerer, template) = answerer?;
     let digest = canonical::digest_value(&json!({ "tool": raw, "backend": default_backend }));
@@ -118,6 +123,7 @@ fn tool(raw: &RawTool, default_backend: &str, faults: &mut Faults<'_>) -> Option
         record_ids: raw.record_ids.clone(),
         tenant_arguments: raw.tenant_arguments.clone(),
         sensitive: raw.sensitive.clone(),
+        scopes: raw.scopes.clone(),
         dry_run: raw.dry_run.clone(),
         idempotent: raw.idempotent == Idempotent::Backend,
         lookup: raw.lookup.clone(),
@@ -390,6 +396,6 @@ fn shadow(template: &Template, other: &Template) -> Option<BTreeMap<String, Stri
 }
 
 /// Members of an object schema's `properties`.
-fn properties(schema: &Value) -> Option<&Map<String, Value>> {
+pub(super) fn properties(schema: &Value) -> Option<&Map<String, Value>> {
     schema.get("properties")?.as_object()
 }

@@ -91,6 +91,9 @@ pub struct RawTool {
     /// JSON pointers to arguments that audit must not keep in clear.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensitive: Vec<String>,
+    /// Scopes that a token needs for it, besides those that the settings ask for its effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
     /// How the backend is asked for a dry run; it has none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<DryRun>,

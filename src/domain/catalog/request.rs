@@ -7,13 +7,15 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::DryRun;
 use super::Effect;
+use super::Part;
 use super::Route;
 use super::RouteRequest;
 use super::Tool;
+use super::Upstream;
 use super::argument;
 use super::invalid;
 use super::template::ENCODED;
@@ -22,12 +24,17 @@ use super::template::Template;
 use super::template::encode;
 use super::text::plain;
 use crate::domain::canonical;
+use crate::domain::mcp::offered::OPERATION;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::Reason;
 use crate::domain::refusal::Refusal;
 
 /// Builds the request of `tool`.
 pub(super) fn build(tool: &Tool, arguments: &Map<String, Value>, dry_run: bool) -> Result<RouteRequest, Refusal> {
+    if let Some(upstream) = tool.upstream() {
+        dry_run_flag(tool, dry_run)?;
+        return to_upstream(upstream, arguments);
+    }
     let (Some(route), Some(template)) = (tool.route(), &tool.compiled.template) else {
         return Err(Refusal::of(Code::BackendFailed)
             .detail(format!("`{}` is answered by the gateway, not by a route", tool.name)));
@@ -52,6 +59,43 @@ pub(super) fn build(tool: &Tool, arguments: &Map<String, Value>, dry_run: bool) 
         body,
         timeout: route.timeout,
     })
+}
+
+/// Builds what an upstream server is asked: `{"method", "params"}`.
+fn to_upstream(upstream: &Upstream, arguments: &Map<String, Value>) -> Result<RouteRequest, Refusal> {
+    let asked = match &upstream.part {
+        Part::Tool(name) => json!({"method": "tools/call", "params": {"name": name, "arguments": arguments}}),
+        Part::Prompts | Part::Resources => {
+            let mut params = arguments.clone();
+            let method = params.remove(OPERATION).unwrap_or_default();
+            own_name(&mut params, &upstream.prefix);
+            if let Some(Value::Object(reference)) = params.get_mut("ref") {
+                own_name(reference, &upstream.prefix);
+            }
+            json!({"method": method, "params": params})
+        }
+    };
+    Ok(RouteRequest {
+        backend: upstream.server.clone(),
+        method: "POST".to_owned(),
+        path_and_query: "/".to_owned(),
+        body: Some(canonical::canonical(&asked).map_err(|error| unsafe_number(&error))?),
+        timeout: upstream.timeout,
+    })
+}
+
+/// A prompt's name as its server knows it.
+fn own_name(params: &mut Map<String, Value>, prefix: &str) {
+    if let Some(Value::String(name)) = params.get_mut("name")
+        && let Some(bare) = name.strip_prefix(prefix)
+    {
+        *name = bare.to_owned();
+    }
+}
+
+fn unsafe_number(error: &canonical::NotCanonical) -> Refusal {
+    let message = format!("the arguments have a number that JSON cannot carry exactly: {error}");
+    invalid(vec![argument(message, "send such numbers as strings")])
 }
 
 /// Builds a GET that asks the tool's backend about a record or an execution.
@@ -182,10 +226,7 @@ fn body(route: &Route, arguments: &Map<String, Value>, flag: Option<&DryRun>) ->
     if members.is_empty() && !bodied {
         return Ok(None);
     }
-    canonical::canonical(&Value::Object(members)).map(Some).map_err(|error| {
-        let message = format!("the arguments have a number that JSON cannot carry exactly: {error}");
-        invalid(vec![argument(message, "send such numbers as strings")])
-    })
+    canonical::canonical(&Value::Object(members)).map(Some).map_err(|error| unsafe_number(&error))
 }
 
 fn quoted(text: &str) -> String {

@@ -27,7 +27,8 @@ use crate::domain::refusal::Refusal;
 
 /// Finds the tool that `call` is about.
 pub(super) fn resolve(catalog: &Catalog, call: &ToolCall) -> Result<Target, ResolveFault> {
-    let tool = catalog.tool(&call.name).ok_or_else(|| ResolveFault::UnknownTool(call.name.clone()))?;
+    let tool = catalog.tool(&call.name).filter(|tool| tool.is_called());
+    let tool = tool.ok_or_else(|| ResolveFault::UnknownTool(call.name.clone()))?;
     if tool.answerer != Answerer::Gateway(OwnTool::InvokeRoute) {
         return Ok(Target { tool: Arc::clone(tool), arguments: call.arguments.clone(), via: None });
     }

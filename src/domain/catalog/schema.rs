@@ -41,6 +41,31 @@ pub(super) fn compile(schema: &Value) -> Result<Validator, String> {
         .map_err(|error| plain(&error.to_string(), WORDS_MAX))
 }
 
+/// Draft 7 of JSON Schema, in which many MCP servers still write.
+const DRAFT_7: &str = "http://json-schema.org/draft-07/schema";
+
+/// Compiles a schema of an upstream server: of 2020-12, or of draft 7 where its root says so.
+pub(super) fn compile_offered(schema: &Value) -> Result<Validator, String> {
+    let is_draft_7 = |text: &str| text.trim_end_matches('#') == DRAFT_7;
+    if !schema.get("$schema").and_then(Value::as_str).is_some_and(is_draft_7) {
+        return compile(schema);
+    }
+    let mut schema = schema.clone();
+    if let Value::Object(members) = &mut schema {
+        members.remove("$schema");
+    }
+    guard(&schema)?;
+    jsonschema::draft7::meta::validate(&schema)
+        .map_err(|error| format!("`{}`: {}", error.instance_path(), plain(&error.to_string(), WORDS_MAX)))?;
+    jsonschema::draft7::options()
+        .offline()
+        .should_validate_formats(true)
+        .should_ignore_unknown_formats(true)
+        .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
+        .build(&schema)
+        .map_err(|error| plain(&error.to_string(), WORDS_MAX))
+}
+
 /// What the compiler would not notice: another dialect, references that leave the schema, depth, size.
 fn guard(schema: &Value) -> Result<(), String> {
     let mut nodes = 0_usize;

@@ -79,6 +79,24 @@ pub enum AuthFault {
         /// The issuer's name in the configuration.
         issuer: String,
     },
+    /// A bearer token, and a person named by headers over a certificate that may name people.
+    #[error("two identities were sent: a bearer token, and headers over a certificate that may name people")]
+    TwoIdentities,
+    /// The token is good only over a client certificate that the connection does not have.
+    #[error("the token must come over another client certificate than it came over")]
+    OtherCertificate,
+    /// The issuer says that the token is not active.
+    #[error("issuer `{issuer}` says that the token is not active")]
+    Inactive {
+        /// The issuer's name in the configuration.
+        issuer: String,
+    },
+    /// The issuer cannot be asked whether the token is active. Not the caller's fault.
+    #[error("issuer `{issuer}` cannot be asked about the token")]
+    CannotAsk {
+        /// The issuer's name in the configuration.
+        issuer: String,
+    },
     /// The issuer's keys were never read, or are older than they may be. Not the caller's fault.
     #[error("the keys of issuer `{issuer}` are not available")]
     KeysUnavailable {
@@ -110,6 +128,10 @@ impl AuthFault {
         "missing_claim",
         "bad_claim",
         "tenant_not_allowed",
+        "two_identities",
+        "other_certificate",
+        "inactive",
+        "cannot_ask",
         "keys_unavailable",
     ];
 
@@ -137,6 +159,10 @@ impl AuthFault {
             Self::MissingClaim(_) => "missing_claim",
             Self::BadClaim(_) => "bad_claim",
             Self::TenantNotAllowed { .. } => "tenant_not_allowed",
+            Self::TwoIdentities => "two_identities",
+            Self::OtherCertificate => "other_certificate",
+            Self::Inactive { .. } => "inactive",
+            Self::CannotAsk { .. } => "cannot_ask",
             Self::KeysUnavailable { .. } => "keys_unavailable",
         }
     }
@@ -153,7 +179,7 @@ impl AuthFault {
     /// Whether the gateway, not the credential, is at fault: HTTP 503 rather than 401.
     #[must_use]
     pub const fn is_ours(&self) -> bool {
-        matches!(self, Self::KeysUnavailable { .. })
+        matches!(self, Self::KeysUnavailable { .. } | Self::CannotAsk { .. })
     }
 
     /// The OAuth challenge that answers it, asking for `scopes`.

@@ -4,7 +4,7 @@
 //! unaimed or symmetric-by-accident token through. Never holds keys: see `identity::keyset`.
 //! Filled by `config`, read by `identity::token`.
 
-use crate::domain::identity::{AuthMethod, is_tenant_id};
+use crate::domain::identity::{AuthMethod, binding, is_tenant_id};
 
 /// A signature algorithm that tokens may use. There is no `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,12 +103,24 @@ pub struct IssuerSettings {
     pub token_bytes_max: usize,
     /// Tenants this issuer may vouch for, such as those of a service account; empty means any.
     pub tenants_allowed: Vec<String>,
+    /// Whether a credential must name exactly one tenant.
+    pub one_tenant: bool,
+    /// Client certificates by name (`dns:…`, `uri:…`, `sha256:…`): its tokens must come over one of
+    /// these. Empty: over any connection.
+    pub certificates: Vec<String>,
+    /// What its opaque tokens begin with; empty means that they cannot be told by their beginning.
+    pub token_prefix: String,
 }
 
 /// Seconds that clocks may differ, unless told otherwise.
 pub const LEEWAY_S: i64 = 60;
 /// Longest token unless told otherwise: larger ones do not fit the header limits of common proxies.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// `typ` of the assertion by which LoopIQ vouches for the user of a Helix session.
+pub const SESSION_TYP: &str = "loopiq-session+jwt";
+/// Longest life of such an assertion: the session may end at any time, and nobody tells the gateway.
+pub const SESSION_LIFETIME_MAX_S: i64 = 5 * 60;
 
 /// `typ` of an approval, byte for byte.
 pub const APPROVAL_TYP: &str = "approval+jwt";
@@ -131,6 +143,24 @@ impl IssuerSettings {
             lifetime_max_s: None,
             token_bytes_max: TOKEN_BYTES_MAX,
             tenants_allowed: Vec::new(),
+            one_tenant: false,
+            certificates: Vec::new(),
+            token_prefix: String::new(),
+        }
+    }
+
+    /// The same for callers of this kind, which may be held to more.
+    #[must_use]
+    pub fn of_kind(self, kind: AuthMethod) -> Self {
+        match kind {
+            AuthMethod::Helix => Self {
+                kind,
+                require_typ: Some(SESSION_TYP.to_owned()),
+                lifetime_max_s: Some(SESSION_LIFETIME_MAX_S),
+                one_tenant: true,
+                ..self
+            },
+            AuthMethod::Oauth | AuthMethod::Loopiq | AuthMethod::ServiceAccount => Self { kind, ..self },
         }
     }
 
@@ -186,6 +216,16 @@ impl IssuerSettings {
             self.tenants_allowed.iter().any(|tenant| !is_tenant_id(tenant)),
             "tenants_allowed",
             "holds something that is not a tenant id",
+        );
+        fault(
+            self.kind == AuthMethod::ServiceAccount && self.tenants_allowed.is_empty(),
+            "tenants",
+            "is empty; list the tenants that service accounts of this issuer may work for",
+        );
+        fault(
+            self.certificates.iter().any(|name| !binding::is_name(name)),
+            "certificates",
+            "holds something that names no certificate; write dns:NAME, uri:URI or sha256:HEX",
         );
         faults
     }

@@ -70,8 +70,9 @@ const fn words(code: Code) -> (&'static str, &'static str) {
     }
 }
 
-/// `scope-token` of RFC 6749 section 3.3.
-fn is_scope(scope: &str) -> bool {
+/// Whether it is one scope: `scope-token` of RFC 6749 section 3.3.
+#[must_use]
+pub fn is_scope(scope: &str) -> bool {
     !scope.is_empty() && scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
 }
 

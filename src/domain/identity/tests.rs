@@ -139,8 +139,11 @@ fn an_assertion_is_no_access_token_and_an_access_token_is_no_assertion() {
 fn a_development_token_passes_the_checks_that_every_token_passes() {
     let key = SigningKey::generate(&[5; 32]).unwrap();
     let dev = DevIssuer { key, issuer: "http://localhost/dev".to_owned(), audience: "http://localhost/mcp".to_owned() };
-    let settings = Arc::new(dev.settings("dev", AuthMethod::ServiceAccount));
+    let mut settings = dev.settings("dev", AuthMethod::ServiceAccount);
+    assert_eq!(settings.faults()[0].0, "tenants", "service accounts have a list");
+    settings.tenants_allowed = vec!["org_gcn".to_owned()];
     assert_eq!(settings.faults(), []);
+    let settings = Arc::new(settings);
     let keys = Some(Arc::new(KeySet::from_jwks(dev.jwks().to_string().as_bytes(), &settings.algs).unwrap()));
     let issuers = [Issuer { settings, keys }];
     let claims =

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::domain::identity::binding;
+use crate::domain::identity::binding::Admitted;
 use crate::domain::identity::fault::AuthFault;
 use crate::domain::identity::issuer::{Alg, IssuerSettings};
 use crate::domain::identity::keyset::{Check, KeySet, is_kid};
@@ -46,9 +48,23 @@ pub fn credentials<'a>(authorization: &[&'a str]) -> Result<&'a str, AuthFault> 
 }
 
 /// Checks a bearer token against every configured issuer at time `now` (seconds since the epoch).
-pub fn authenticate(bearer: &str, issuers: &[Issuer], now: i64) -> Result<Principal, AuthFault> {
+///
+/// What it gives is not yet anybody: see [`Admitted::over`].
+pub fn admit(bearer: &str, issuers: &[Issuer], now: i64) -> Result<Admitted, AuthFault> {
     let (issuer, claims) = verified(bearer, issuers, now)?;
-    principal(&issuer.settings, &claims)
+    admitted(&issuer.settings, &claims)
+}
+
+/// The same where no client certificate can have come with the token.
+pub fn authenticate(bearer: &str, issuers: &[Issuer], now: i64) -> Result<Principal, AuthFault> {
+    let admitted = admit(bearer, issuers, now)?;
+    Ok((*admitted.over(None)?).clone())
+}
+
+/// Checked claims as a principal, with what the token is bound to.
+pub(super) fn admitted(settings: &Arc<IssuerSettings>, claims: &Map<String, Value>) -> Result<Admitted, AuthFault> {
+    let principal = principal(settings, claims)?;
+    Ok(Admitted::new(principal, binding::of_claims(claims)?, Arc::clone(settings)))
 }
 
 /// The issuer of a token and its claims, all of them checked but for the fields of a principal.
@@ -179,19 +195,21 @@ fn check_typ(token: &Unverified<'_>, settings: &IssuerSettings) -> Result<(), Au
         (Some(typ), None) => ["JWT", "at+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known)),
         (None, None) => true,
     };
-    // WHY: issuers that give every token the same `typ` tell them apart in the claims: OpenID Connect by
-    // hashes that only id tokens carry, Cognito by `token_use`, Keycloak by a claim `typ`.
+    if fits { check_use(&token.claims) } else { Err(AuthFault::Typ) }
+}
+
+/// Refuses claims that say themselves that they are not those of an access token.
+///
+/// WHY: issuers that give every token the same `typ` tell them apart in the claims: OpenID Connect by
+/// hashes that only id tokens carry, Cognito by `token_use`, Keycloak by a claim `typ`.
+pub(super) fn check_use(claims: &Map<String, Value>) -> Result<(), AuthFault> {
     let claim_is = |claim: &str, values: &[&str]| {
-        token
-            .claims
-            .get(claim)
-            .and_then(Value::as_str)
-            .is_some_and(|v| values.iter().any(|x| v.eq_ignore_ascii_case(x)))
+        claims.get(claim).and_then(Value::as_str).is_some_and(|v| values.iter().any(|x| v.eq_ignore_ascii_case(x)))
     };
-    let other_use = ["at_hash", "c_hash", "s_hash"].iter().any(|claim| token.claims.contains_key(*claim))
+    let other_use = ["at_hash", "c_hash", "s_hash"].iter().any(|claim| claims.contains_key(*claim))
         || claim_is("token_use", &["id", "refresh"])
         || claim_is("typ", &["ID", "Refresh", "Offline", "Logout"]);
-    if fits && !other_use { Ok(()) } else { Err(AuthFault::Typ) }
+    if other_use { Err(AuthFault::Typ) } else { Ok(()) }
 }
 
 /// A media type without `application/`, as RFC 7515 section 4.1.9 allows it to be written.
@@ -202,7 +220,7 @@ fn bare_typ(typ: &str) -> &str {
     }
 }
 
-fn check_audience(claims: &Map<String, Value>, settings: &IssuerSettings) -> Result<(), AuthFault> {
+pub(super) fn check_audience(claims: &Map<String, Value>, settings: &IssuerSettings) -> Result<(), AuthFault> {
     let ours = |aud: &str| settings.audiences.iter().any(|audience| audience == aud);
     let meant = match claims.get("aud") {
         None => return Err(AuthFault::MissingClaim("aud")),
@@ -251,6 +269,9 @@ fn principal(settings: &IssuerSettings, claims: &Map<String, Value>) -> Result<P
     if !settings.tenants_allowed.is_empty() && !tenants.iter().all(|tenant| settings.tenants_allowed.contains(tenant)) {
         return Err(AuthFault::TenantNotAllowed { issuer: settings.name.clone() });
     }
+    if settings.one_tenant && tenants.len() != 1 {
+        return Err(AuthFault::BadClaim("tenants"));
+    }
     let active_tenant = text(claim(claims, &map.active_tenant), "active_tenant")?;
     if active_tenant.as_deref().is_some_and(|tenant| !is_tenant_id(tenant)) {
         return Err(AuthFault::BadClaim("active_tenant"));
@@ -283,7 +304,7 @@ fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     found.filter(|value| !value.is_null())
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 

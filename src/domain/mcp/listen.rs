@@ -117,16 +117,16 @@ fn notification(method: &str, params: &Value) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn read(params: Value) -> Result<Filter, Fault> {
+    fn read(params: &Value) -> Result<Filter, Fault> {
         filter(params.as_object().unwrap())
     }
 
     #[test]
     fn only_what_is_asked_for_is_told() {
-        assert_eq!(read(json!({"notifications": {}})), Ok(Filter::default()));
+        assert_eq!(read(&json!({"notifications": {}})), Ok(Filter::default()));
         let asked = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": false,
             "resourceSubscriptions": ["file:///a"], "somethingNew": 7}});
-        assert_eq!(read(asked), Ok(Filter { tools: true, uris: vec!["file:///a".to_owned()], ..Filter::default() }));
+        assert_eq!(read(&asked), Ok(Filter { tools: true, uris: vec!["file:///a".to_owned()], ..Filter::default() }));
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
             json!({"notifications": {"resourceSubscriptions": "file:///a"}}),
             json!({"notifications": {"resourceSubscriptions": many}}),
         ] {
-            assert_eq!(read(params.clone()).unwrap_err().code, INVALID_PARAMS, "{params}");
+            assert_eq!(read(&params).unwrap_err().code, INVALID_PARAMS, "{params}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::domain::canonical::{Flaw, Limits, parse};
 use crate::domain::mcp::headers;
 use crate::domain::mcp::input;
 use crate::domain::mcp::listen;
+use crate::domain::mcp::offered;
 use crate::domain::mcp::{Ask, Era, Head, MODERN, Message, Notification, Request, RequestId, ToolCall};
 use crate::domain::refusal::Fault;
 
@@ -244,14 +245,17 @@ fn modern(head: &Head, mut parts: Parts) -> Result<Message, Fault> {
     }
     let ask = match parts.method.as_str() {
         "server/discover" => Ask::Discover,
-        "tools/list" => list_tools(&parts.params)?,
+        "tools/list" => Ask::ListTools { cursor: cursor(&parts.params)? },
         "tools/call" => {
             let mut call = call_tool(&mut parts.params)?;
             input::read(&mut parts.params, &mut call)?;
             Ask::CallTool(call)
         }
         "subscriptions/listen" => Ask::Listen(listen::filter(&parts.params)?),
-        method => return Err(unknown_method(404, method)),
+        method => {
+            let ask = offered::read(method, Era::Modern, &mut parts.params)?;
+            ask.ok_or_else(|| unknown_method(Era::Modern, method))?
+        }
     };
     Ok(Message::Request(Request { era: Era::Modern, id, ask, meta: meta(&mut parts.params)? }))
 }
@@ -269,9 +273,9 @@ fn legacy(head: &Head, mut parts: Parts) -> Result<Message, Fault> {
     };
     let ask = match parts.method.as_str() {
         "ping" => Ask::Ping,
-        "tools/list" => list_tools(&parts.params)?,
+        "tools/list" => Ask::ListTools { cursor: cursor(&parts.params)? },
         "tools/call" => Ask::CallTool(call_tool(&mut parts.params)?),
-        method => return Err(unknown_method(200, method)),
+        method => offered::read(method, era, &mut parts.params)?.ok_or_else(|| unknown_method(era, method))?,
     };
     Ok(Message::Request(Request { era, id, ask, meta: meta(&mut parts.params)? }))
 }
@@ -304,10 +308,10 @@ fn legacy_notification(parts: Parts) -> Notification {
     }
 }
 
-fn list_tools(params: &Map<String, Value>) -> Result<Ask, Fault> {
+pub(super) fn cursor(params: &Map<String, Value>) -> Result<Option<String>, Fault> {
     match params.get("cursor") {
-        None => Ok(Ask::ListTools { cursor: None }),
-        Some(Value::String(cursor)) => Ok(Ask::ListTools { cursor: Some(cursor.clone()) }),
+        None => Ok(None),
+        Some(Value::String(cursor)) => Ok(Some(cursor.clone())),
         Some(_) => Err(invalid_params("`cursor` must be a string")),
     }
 }
@@ -332,11 +336,14 @@ fn meta(params: &mut Map<String, Value>) -> Result<Map<String, Value>, Fault> {
     }
 }
 
-fn invalid_params(message: &str) -> Fault {
+pub(super) fn invalid_params(message: &str) -> Fault {
     Fault::new(200, INVALID_PARAMS, message)
 }
 
-fn unknown_method(status: u16, method: &str) -> Fault {
+/// The answer to a method that nobody serves here: 404 in the modern revision, as it asks.
+#[must_use]
+pub fn unknown_method(era: Era, method: &str) -> Fault {
+    let status = if era.is_modern() { 404 } else { 200 };
     Fault::new(status, METHOD_NOT_FOUND, format!("method `{method}` is not served"))
 }
 

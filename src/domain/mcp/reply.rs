@@ -12,6 +12,8 @@ use crate::domain::mcp::listen::SUBSCRIPTION_META;
 use crate::domain::mcp::{AUDIT_META, ERROR_META, Era, MODERN, Request, RequestId};
 use crate::domain::refusal::{Fault, Refusal};
 
+mod pass;
+
 /// The server's name on the wire.
 const SERVER_NAME: &str = "loopgate";
 const SERVER_META: &str = "io.modelcontextprotocol/serverInfo";
@@ -23,6 +25,21 @@ pub struct About<'a> {
     pub version: &'a str,
     /// What a model should know before it uses the tools.
     pub instructions: &'a str,
+    /// What upstream servers add to tools.
+    pub offers: Offers,
+}
+
+/// What upstream servers add to tools, all of them together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// Some have prompts.
+    pub prompts: bool,
+    /// Some have resources.
+    pub resources: bool,
+    /// Some complete arguments.
+    pub completions: bool,
+    /// Some send log messages, legacy only.
+    pub logging: bool,
 }
 
 /// A tool as a caller who may use it sees it.
@@ -111,7 +128,7 @@ impl<'a> Reply<'a> {
     pub fn discover(&self, about: &About<'_>, ttl_ms: u64) -> Vec<u8> {
         let result = json!({
             "supportedVersions": [MODERN],
-            "capabilities": {"tools": {"listChanged": true}},
+            "capabilities": capabilities(about.offers, self.era),
             "instructions": about.instructions,
         });
         self.cacheable(result, ttl_ms)
@@ -122,7 +139,7 @@ impl<'a> Reply<'a> {
     pub fn initialize(&self, about: &About<'_>) -> Vec<u8> {
         self.result(json!({
             "protocolVersion": self.era.as_str(),
-            "capabilities": {"tools": {}},
+            "capabilities": capabilities(about.offers, self.era),
             "serverInfo": {"name": SERVER_NAME, "version": about.version},
             "instructions": about.instructions,
         }))
@@ -173,16 +190,18 @@ impl<'a> Reply<'a> {
     }
 
     /// `tools/call` that waits for its client: to put `requests` to the user, or only to call again,
-    /// in either case bringing `state` back. None for revisions that do not know of it.
+    /// in either case bringing `state` back, if there is any. None for revisions that do not know of it.
     #[must_use]
     pub fn input_required(
         &self,
         requests: Map<String, Value>,
-        state: &str,
+        state: Option<&str>,
         meta: Map<String, Value>,
     ) -> Option<Vec<u8>> {
-        let mut result = json!({"requestState": state});
-        put(&mut result, "_meta", Value::Object(meta));
+        let mut result = json!({"_meta": meta});
+        if let Some(state) = state {
+            put(&mut result, "requestState", state.into());
+        }
         if !requests.is_empty() {
             put(&mut result, "inputRequests", Value::Object(requests));
         }
@@ -251,6 +270,23 @@ impl<'a> Reply<'a> {
     }
 }
 
+fn capabilities(offers: Offers, era: Era) -> Value {
+    let tools = if era.is_modern() { json!({"listChanged": true}) } else { json!({}) };
+    let mut capabilities = json!({"tools": tools});
+    let logging = offers.logging && !era.is_modern();
+    for (name, offered) in [
+        ("prompts", offers.prompts),
+        ("resources", offers.resources),
+        ("completions", offers.completions),
+        ("logging", logging),
+    ] {
+        if offered {
+            put(&mut capabilities, name, json!({}));
+        }
+    }
+    capabilities
+}
+
 /// A JSON-RPC error. Without an id the member is left out, as MCP's own schema has it.
 #[must_use]
 pub fn fault(id: Option<&RequestId>, fault: &Fault) -> Vec<u8> {
@@ -263,6 +299,12 @@ pub fn fault(id: Option<&RequestId>, fault: &Fault) -> Vec<u8> {
         put(&mut message, "id", json!(id));
     }
     bytes(&message)
+}
+
+/// A notification of an upstream server, in its own words.
+#[must_use]
+pub fn notification(method: &str, params: &Map<String, Value>) -> Vec<u8> {
+    bytes(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
 }
 
 /// `notifications/progress` for the token that a request carried.
@@ -318,7 +360,8 @@ mod tests {
     use crate::domain::mcp::input;
     use crate::domain::refusal::{Code, Reason};
 
-    const ABOUT: About<'_> = About { version: "1.2.3", instructions: "ask first" };
+    const ABOUT: About<'_> = About { version: "1.2.3", instructions: "ask first", offers: NOTHING };
+    const NOTHING: Offers = Offers { prompts: false, resources: false, completions: false, logging: false };
 
     fn request(era: Era) -> Request {
         Request { era, id: RequestId::Text("r-1".into()), ask: Ask::Ping, meta: Map::new() }
@@ -363,7 +406,8 @@ mod tests {
     fn a_modern_client_may_be_asked_to_come_back_and_a_legacy_one_never_is() {
         let requests = Map::from_iter([("approval".to_owned(), input::form("Go?", &json!({"type": "object"})))]);
         let audit = Map::from_iter([(AUDIT_META.to_owned(), json!({"requestId": "q"}))]);
-        let asked = sent(Era::Modern, |reply| reply.input_required(requests.clone(), "v1.s", audit.clone()).unwrap());
+        let asked =
+            sent(Era::Modern, |reply| reply.input_required(requests.clone(), Some("v1.s"), audit.clone()).unwrap());
         assert_eq!(
             asked,
             json!({
@@ -374,11 +418,14 @@ mod tests {
                 "_meta": {AUDIT_META: {"requestId": "q"}, SERVER_META: {"name": "loopgate", "version": "1.2.3"}},
             })
         );
-        let only_state = sent(Era::Modern, |reply| reply.input_required(Map::new(), "v1.s", Map::new()).unwrap());
+        let only_state = sent(Era::Modern, |reply| reply.input_required(Map::new(), Some("v1.s"), Map::new()).unwrap());
         assert!(only_state.get("inputRequests").is_none() && only_state.get("ttlMs").is_none(), "{only_state}");
         for era in Era::LEGACY {
             let request = request(era);
-            assert!(Reply::to(&request, "1.2.3").input_required(requests.clone(), "s", Map::new()).is_none(), "{era}");
+            assert!(
+                Reply::to(&request, "1.2.3").input_required(requests.clone(), Some("s"), Map::new()).is_none(),
+                "{era}"
+            );
         }
     }
 
@@ -388,6 +435,15 @@ mod tests {
         assert_eq!(result["supportedVersions"], json!(["2026-07-28"]));
         assert_eq!(result["capabilities"], json!({"tools": {"listChanged": true}}));
         assert_eq!(result["_meta"][SERVER_META], json!({"name": "loopgate", "version": "1.2.3"}));
+    }
+
+    #[test]
+    fn capabilities_follow_what_upstream_servers_offer() {
+        let about = About { offers: Offers { prompts: true, logging: true, ..NOTHING }, ..ABOUT };
+        let modern = sent(Era::Modern, |reply| reply.discover(&about, 1));
+        assert_eq!(modern["capabilities"], json!({"tools": {"listChanged": true}, "prompts": {}}));
+        let legacy = sent(Era::V2025_11_25, |reply| reply.initialize(&about));
+        assert_eq!(legacy["capabilities"], json!({"tools": {}, "prompts": {}, "logging": {}}));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::domain::mcp::input::form;
 use crate::domain::refusal::Code;
 use crate::domain::refusal::No;
 use crate::domain::refusal::Refusal;
+use crate::domain::upstream::carried;
 use crate::pep::asked::Asked;
 use crate::pep::decide::Standing;
 use crate::pep::ports::LedgerFault;
@@ -51,7 +52,13 @@ impl Pep {
         asked: &mut Asked,
         call: &ToolCall,
     ) -> Result<(), No> {
+        asked.brought.responses.clone_from(&call.input_responses);
         let Some(state) = &call.request_state else { return Ok(()) };
+        if state.starts_with(carried::PREFIX) {
+            return self.reopen_carried(standing, asked, state).await;
+        }
+        // WHY: this answer was for the gateway; no upstream server hears it.
+        asked.brought.responses.clear();
         let answered = call.answered(QUESTION)?;
         let key = self.sealing_key().await.map_err(|fault| unavailable(&fault))?;
         let waiting = Waiting::open(state, &key, &holder(standing), asked.now_ms).map_err(|_| bad_state())?;
@@ -112,14 +119,14 @@ impl Pep {
         format!("Needs approval: {what}. Ask {who} to decide about {}{place}, then continue.", ticket.id)
     }
 
-    async fn sealing_key(&self) -> Result<[u8; 32], LedgerFault> {
+    pub(in crate::pep) async fn sealing_key(&self) -> Result<[u8; 32], LedgerFault> {
         let halves = [self.clock.random(), self.clock.random()].concat();
         let fresh = std::array::from_fn(|at| halves.get(at).copied().unwrap_or_default());
         self.ledger.secret(SEAL, fresh).await
     }
 }
 
-fn holder(standing: &Standing) -> Holder {
+pub(in crate::pep) fn holder(standing: &Standing) -> Holder {
     let principal = &standing.principal;
     Holder {
         issuer: principal.issuer.clone(),

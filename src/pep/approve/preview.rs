@@ -114,7 +114,7 @@ impl Pep {
     ) -> Result<Option<String>, No> {
         let action = permit.action();
         let Some(request) = action.tool.version_request(&action.arguments)? else { return Ok(None) };
-        let outbound = self.outbound(standing, asked, action, request, None)?;
+        let outbound = self.outbound(standing, asked, action, request, None).await?;
         let answer = self
             .backend
             .send(permit, outbound)
@@ -140,7 +140,7 @@ impl Pep {
     ) -> Result<Outcomes, No> {
         let action = permit.action();
         let request = action.tool.request(&action.arguments, true)?;
-        let outbound = self.outbound(standing, asked, action, request, None)?;
+        let outbound = self.outbound(standing, asked, action, request, None).await?;
         let answer = self
             .backend
             .send(permit, outbound)

@@ -17,9 +17,15 @@ const client = new Client(
   { versionNegotiation: { mode: process.argv[2] ?? 'legacy' } },
 );
 
+const changes = [];
+const waiting = [];
+client.setNotificationHandler('notifications/tools/list_changed', async () => (waiting.shift() ?? ((one) => changes.push(one)))('ToolsListChanged'));
+
 async function ask(line) {
   const [, name, given] = line.trim().match(/^(\S+)\s*(.*)$/);
   try {
+    if (name === 'listen') return { result: { honoured: (await client.listen({ toolsListChanged: true })).honoredFilter } };
+    if (name === 'changed') return { result: { changed: changes.shift() ?? (await new Promise((told) => waiting.push(told))) } };
     if (name === 'tools') return { result: await client.listTools() }; // follows every page by itself
     return { result: await client.callTool({ name, arguments: JSON.parse(given || '{}') }) };
   } catch (error) {

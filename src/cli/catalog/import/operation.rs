@@ -126,6 +126,7 @@ fn tool(
     let idempotent = extension.parsed::<bool>("idempotent", notes).unwrap_or(arguments.takes_key);
     let route = format!("{} {}{}", operation.method.to_ascii_uppercase(), document.base, arguments.template);
     Ok(RawTool {
+        scopes: Vec::new(),
         title: title(&name, operation, &extension),
         description: description(&name, operation),
         name,

@@ -18,7 +18,7 @@ use crate::domain::catalog::raw::RawTool;
 use crate::domain::catalog::template::Template;
 
 /// Arguments that the gateway takes out of a call before anything else.
-const CONTROLS: &[&str] = &["dryRun", "approvalId", "idempotencyKey"];
+pub(in crate::domain::catalog) const CONTROLS: &[&str] = &["dryRun", "approvalId", "idempotencyKey"];
 
 /// The schema with `additionalProperties: false` in every plain object that does not say otherwise.
 pub(super) fn closed(schema: Option<Value>) -> Value {
@@ -118,11 +118,11 @@ pub(super) fn places(
 }
 
 /// The schema as clients see it: with the control arguments that mean something for this tool.
-pub(super) fn offered(tool: &Tool) -> Value {
+pub(in crate::domain::catalog) fn offered(tool: &Tool) -> Value {
     let mut schema = tool.input.clone();
     let own = match &tool.answerer {
         Answerer::Gateway(own) => Some(*own),
-        Answerer::Route(_) => None,
+        Answerer::Route(_) | Answerer::Upstream(_) => None,
     };
     let generic = own == Some(OwnTool::InvokeRoute);
     let mut controls = Vec::new();
@@ -173,7 +173,11 @@ impl Tool {
     /// Whether the call leaves something changed, so that it must happen once.
     #[must_use]
     pub fn writes(&self) -> bool {
-        let safe = self.route().is_none_or(|route| matches!(route.method.as_str(), "GET" | "HEAD"));
+        let safe = match &self.answerer {
+            Answerer::Route(route) => matches!(route.method.as_str(), "GET" | "HEAD"),
+            Answerer::Gateway(_) => true,
+            Answerer::Upstream(_) => false,
+        };
         self.effect != Effect::Read && !safe
     }
 }

@@ -321,8 +321,8 @@ fn row_14m_an_unknown_method_is_404_and_the_id_comes_back() {
     {
         assert_eq!(no(&modern_head(method, &[]), &modern_body(method, json!({}))), (404, -32601, true), "{method}");
     }
-    let prompt = modern_body("prompts/get", json!({"name": "p"}));
-    assert_eq!(no(&modern_head("prompts/get", &[("mcp-name", "p")]), &prompt), (404, -32601, true));
+    let task = modern_body("tasks/get", json!({"taskId": "t"}));
+    assert_eq!(no(&modern_head("tasks/get", &[("mcp-name", "t")]), &task), (404, -32601, true));
 }
 
 #[test]
@@ -345,7 +345,8 @@ fn rows_15m_and_12l_bad_params_of_a_known_method_are_200() {
         );
         assert_eq!(no(&with_json(&[]), &legacy("tools/list", &json!({"cursor": cursor}))), (200, -32602, true));
     }
-    for method in ["logging/setLevel", "server/discover", "prompts/list", "nope"] {
+    assert_eq!(no(&with_json(&[]), &legacy("logging/setLevel", &json!({}))), (200, -32602, true));
+    for method in ["server/discover", "subscriptions/listen", "nope"] {
         assert_eq!(no(&with_json(&[]), &legacy(method, &json!({}))), (200, -32601, true), "{method}");
     }
     assert_eq!(no(&with_json(&[]), &legacy("tools/list", &json!({"_meta": 7}))), (200, -32602, true));
