@@ -47,7 +47,6 @@ use crate::adapters::backend::Backends;
 use crate::adapters::door;
 use crate::adapters::facts::RecentCalls;
 use crate::adapters::journal;
-use crate::adapters::keys::Keys;
 use crate::config;
 use crate::config::Settings;
 use crate::domain::audit::record::Record;
@@ -139,7 +138,8 @@ pub struct Running {
 
 /// Starts everything. Rules that cannot be loaded leave it running and not ready.
 pub async fn start(settings: Settings) -> Result<Running, AppFault> {
-    start_with(settings, checker()).await
+    // WHY boxed: every part of a gateway is in this one future, and few callers have room for it.
+    Box::pin(start_with(settings, checker())).await
 }
 
 /// The same, with bundles tried in children of `checker`, for programs that are not loopgate themselves.

@@ -105,7 +105,7 @@ async fn loopiqs_certificate_vouches_for_whom_the_headers_name_and_no_other_does
 
     let bearer = format!("Bearer {}", secured.world.token("vic"));
     let [user, tenant, roles] = ADA;
-    let rows: Vec<(&str, &reqwest::Client, Vec<(&str, &str)>, &str)> = vec![
+    let rows = [
         ("another certificate", &agent, ADA.to_vec(), "absent"),
         ("no certificate", &nobody, ADA.to_vec(), "absent"),
         ("nobody named", &loopiq, vec![tenant, roles], "absent"),

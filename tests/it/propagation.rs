@@ -90,9 +90,9 @@ async fn a_backend_gets_a_token_of_its_own_service_for_the_gateways_word() {
     assert_eq!(asked.len(), 2, "once for each caller");
     let keys = KeySet::from_jwks(jwks(&world).await.to_string().as_bytes(), &[Alg::EdDsa]).unwrap();
     let service = format!("http://{}/token", server.addr);
-    let word =
+    let assertion =
         verify_assertion(&asked[0].0["subject_token"], &Arc::new(keys), &world.mcp, &service, app::now_s()).unwrap();
-    assert_eq!((word.sub.as_str(), word.tenant.as_str()), ("ada", "org_gcn"));
+    assert_eq!((assertion.sub.as_str(), assertion.tenant.as_str()), ("ada", "org_gcn"));
     assert_eq!(asked[0].0["audience"], "https://loopiq.it.invalid");
     // Without a secret the gateway proves itself with the key that it publishes.
     let client = claims_of(&asked[0].0["client_assertion"]);
