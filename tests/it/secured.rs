@@ -49,11 +49,11 @@ async fn a_gateway_is_reached_by_tls_and_by_a_unix_socket() {
     fs::write(dir.join("key.pem"), ours.server(&["localhost"], GOOD).key).unwrap();
     let faults = app::parties(&site.settings());
     assert!(faults.iter().any(|fault| fault.contains("listen.tls") && fault.contains("key.pem")), "{faults:?}");
-    assert!(app::start_with(site.settings(), LOOPGATE.into()).await.is_err());
+    assert!(Box::pin(app::start_with(site.settings(), LOOPGATE.into())).await.is_err());
     fs::write(dir.join("key.pem"), key).unwrap();
     assert_eq!(app::parties(&site.settings()), [""; 0]);
 
-    let gateway = app::start_with(site.settings(), LOOPGATE.into()).await.unwrap();
+    let gateway = Box::pin(app::start_with(site.settings(), LOOPGATE.into())).await.unwrap();
     let token = site.people.mint(&claims("ada"), app::now_s(), 3600, "ada");
     let root = || reqwest::Certificate::from_pem(ours.pem.as_bytes()).unwrap();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([root()]).build().unwrap();
