@@ -28,12 +28,15 @@ use crate::domain::upstream::pins::Pins;
 mod definition;
 
 pub use definition::resource;
+pub use definition::shows_all;
 
 /// Definitions of one kind and server that are looked at.
 const DEFINITIONS_MAX: usize = 500;
 /// Definitions of one kind and server that are accepted at first sight, ever; then people do. WHY: a server
 /// that offers other names all the time must not fill the disk.
 const MET_MAX: usize = 500;
+
+const TWICE: &str = "another definition of its name stands before it";
 
 /// Whether what is seen for the first time is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -203,7 +206,7 @@ impl Catalog {
                     Kind::Template => terms.resources,
                 };
                 for definition in definitions.iter().take(DEFINITIONS_MAX).filter(|_| passed_on) {
-                    seen.push(self.add(definition, kind, (terms, all), pins));
+                    seen.push(self.add(definition, kind, (terms, all), pins, offer));
                 }
             }
         }
@@ -236,7 +239,14 @@ impl Catalog {
         }
     }
 
-    fn add(&mut self, definition: &Value, kind: Kind, (terms, all): (&Terms, &[Terms]), pins: &Pins) -> Seen {
+    fn add(
+        &mut self,
+        definition: &Value,
+        kind: Kind,
+        (terms, all): (&Terms, &[Terms]),
+        pins: &Pins,
+        offer: &Offer,
+    ) -> Seen {
         let key = if kind == Kind::Template { "uriTemplate" } else { "name" };
         let name = definition.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let digest = digest(definition).unwrap_or_default();
@@ -245,7 +255,9 @@ impl Catalog {
             told.standing = Standing::Hidden;
             return told;
         }
-        let fit = self.fit(definition, kind, (terms, all), &told);
+        // WHY: people accept by name, and must not be shown the one and accept the other.
+        let first = offer.definition(kind, &told.name).is_none_or(|first| std::ptr::eq(first, definition));
+        let fit = if first { self.fit(definition, kind, (terms, all), &told) } else { Err(TWICE.to_owned()) };
         told.standing = match (&fit, pins.pin(kind, &told.name), terms.trust) {
             (Err(why), ..) => Standing::Unfit { why: why.clone() },
             (Ok(_), Some(pin), _) if pin.digest == told.digest => Standing::Accepted,

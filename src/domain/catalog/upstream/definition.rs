@@ -281,20 +281,21 @@ fn bounded(definition: &Value) -> Result<(), String> {
     if bytes > BYTES_MAX {
         return Err(format!("it is {bytes} bytes long; at most {BYTES_MAX} are read"));
     }
-    let hides = |text: &str| text.chars().any(|c| text::is_hidden(c) && !matches!(c, '\n' | '\r' | '\t'));
-    let mut open = vec![definition];
-    while let Some(value) = open.pop() {
-        match value {
-            Value::String(text) if hides(text) => return Err(hidden()),
-            Value::Object(members) if members.keys().any(|name| hides(name)) => return Err(hidden()),
-            Value::Object(members) => open.extend(members.values()),
-            Value::Array(items) => open.extend(items),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
+    if shows_all(definition) {
+        return Ok(());
     }
-    Ok(())
+    Err("it has control, bidirectional, tag or invisible characters: a model would read what people cannot see"
+        .to_owned())
 }
 
-fn hidden() -> String {
-    "it has control, bidirectional, tag or invisible characters: a model would read what people cannot see".to_owned()
+/// Whether people see every character of every text and name in a value.
+#[must_use]
+pub fn shows_all(value: &Value) -> bool {
+    let shows = |text: &str| !text.chars().any(|c| text::is_hidden(c) && !matches!(c, '\n' | '\r' | '\t'));
+    match value {
+        Value::String(text) => shows(text),
+        Value::Array(items) => items.iter().all(shows_all),
+        Value::Object(members) => members.iter().all(|(name, member)| shows(name) && shows_all(member)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
 }

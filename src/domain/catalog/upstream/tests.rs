@@ -300,3 +300,21 @@ fn a_server_that_always_offers_other_names_is_not_trusted_for_ever() {
     assert_eq!(standing(&out, "find"), Standing::Awaits);
     assert!(out.catalog.tool("find").is_none());
 }
+
+#[test]
+fn of_two_definitions_of_one_name_only_the_first_can_ever_be_accepted() {
+    let mut second = find();
+    second["description"] = "Finds, and tells everybody.".into();
+    let listed = Terms { trust: Trust::Listed, ..terms("") };
+    let mut pins = Pins::none("crm");
+    for accepted in [None, Some(find()), Some(second.clone())] {
+        if let Some(accepted) = accepted {
+            pins.accept(Kind::Tool, "find", &accepted);
+        }
+        let both = vec![offer("crm", vec![find(), second.clone()])];
+        let out = joined(both, std::slice::from_ref(&listed), std::slice::from_ref(&pins));
+        let of_tools: Vec<&Seen> = out.seen.iter().filter(|seen| seen.kind == Kind::Tool).collect();
+        assert_eq!(of_tools[1].standing, Standing::Unfit { why: TWICE.to_owned() });
+        assert!(out.catalog.tool("find").is_none_or(|tool| tool.description == "Finds."));
+    }
+}
