@@ -24,6 +24,8 @@ use crate::domain::catalog::Part;
 use crate::domain::catalog::Target;
 use crate::domain::catalog::upstream;
 use crate::domain::identity::Principal;
+use crate::domain::identity::Tenant;
+use crate::domain::inspect::said;
 use crate::domain::mcp;
 use crate::domain::mcp::Era;
 use crate::domain::mcp::ToolCall;
@@ -141,7 +143,7 @@ impl Pep {
         let visible = self.visible(&standing, asked, facts)?;
         let seen = |name: &str| visible.iter().any(|one| one == name);
         let servers: Vec<&str> = parts.iter().filter(|(name, _)| seen(name)).map(|(_, server)| *server).collect();
-        let elements = self.elements(catalog, what, &servers);
+        let elements = self.elements(catalog, what, &servers, &standing.tenant);
         let elements: Vec<(String, Value)> = elements.into_iter().collect();
         let page = mcp::cursor::page(&elements, cursor, self.settings.list_page, |(name, _)| name)?;
         let elements = page.items.iter().map(|(_, element)| element.clone()).collect();
@@ -149,7 +151,7 @@ impl Pep {
     }
 
     /// What these servers offer, by what names it; the first server has the name.
-    fn elements(&self, catalog: &Catalog, what: Listed, servers: &[&str]) -> BTreeMap<String, Value> {
+    fn elements(&self, catalog: &Catalog, what: Listed, servers: &[&str], tenant: &Tenant) -> BTreeMap<String, Value> {
         let mut all = BTreeMap::new();
         let mut add = |element: Value| {
             if let Some(name) = element.get(what.key()).and_then(Value::as_str).map(str::to_owned) {
@@ -169,6 +171,8 @@ impl Pep {
                 let offers = self.upstreams.offers();
                 let of = servers.iter().filter_map(|server| offers.get(*server)).flat_map(|offer| &offer.resources);
                 // WHY: a resource that cannot be shown, for hidden characters in its name, is not listed.
+                // Nor is one that says it is another tenant's: the list was read for everybody.
+                let of = of.filter(|one| !said::names_another(one, tenant));
                 of.take(RESOURCES_MAX).filter_map(|one| upstream::resource(one).ok()).for_each(add);
             }
         }

@@ -86,6 +86,12 @@ impl Pep {
             params.insert("requestState".to_owned(), state.as_str().into());
         }
         if !asked.brought.responses.is_empty() {
+            // WHY: an answer is what policy and approvers do not see, so it must not reach where they did not allow.
+            if said::names_another(&Value::Object(asked.brought.responses.clone()), &action.tenant) {
+                let message = "`inputResponses` names another tenant than this call is made for";
+                let next = "leave that out, or choose that tenant in the `X-LoopIQ-Tenant` header";
+                return Err(Refusal::because(Code::TenantForbidden, message).then(next));
+            }
             params.insert("inputResponses".to_owned(), Value::Object(asked.brought.responses.clone()));
         }
         params.insert("_meta".to_owned(), Value::Object(envelope(asked)));

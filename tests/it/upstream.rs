@@ -285,6 +285,36 @@ async fn a_question_of_a_server_reaches_the_user_and_its_state_goes_back_to_it_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_beside_arguments_and_answers_names_no_other_tenant() {
+    let server = Server::start(tools(), |message| match message["params"]["arguments"]["q"].as_str() {
+        Some("error") => {
+            let record = json!({"tenantId": "org_nordbank", "secret": "x-1"});
+            Said::Error(json!({"code": -32602, "message": format!("cannot use {record}")}))
+        }
+        Some("lines") => Said::Result(json!({"content": [text("{\"id\": 1}\n{\"tenantId\": \"org_nordbank\"}")]})),
+        Some("unseen") => {
+            let form = json!({"method": "elicitation/create", "params": {"mode": "form", "message": "Yes?\u{202e}",
+                "requestedSchema": {"type": "object", "properties": {}}}});
+            Said::Result(json!({"resultType": "input_required", "inputRequests": {"name": form}}))
+        }
+        _ => Said::Result(json!({"content": [text("done")]})),
+    })
+    .await;
+    let world = world(&server).await;
+    let call = |q: &str| able(world.call("ada", "crm_find", json!({"q": q})));
+    let failed = call("error").send().await;
+    failed.is_refused("backend_rejected");
+    assert!(!failed.text.contains("nordbank") && !failed.text.contains("x-1"), "{}", failed.text);
+    call("lines").send().await.is_refused("response_withheld");
+    call("unseen").send().await.is_refused("backend_failed");
+    let calls = server.calls().len();
+    let said = |tenant: &str| json!({"where": {"action": "accept", "content": {"tenantId": tenant}}});
+    call("x").param("inputResponses", said("org_nordbank")).send().await.is_refused("tenant_forbidden");
+    assert_eq!(server.calls().len(), calls, "what policy did not allow does not reach the server beside it");
+    assert_eq!(call("x").param("inputResponses", said("org_gcn")).send().await.words(), "done");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prompts_and_resources_pass_under_policy() {
     let server = Server::start(tools(), |message| match message["method"].as_str().unwrap() {
         "prompts/get" => Said::Result(json!({"messages": [{"role": "user", "content": text("hello")}]})),
@@ -312,6 +342,8 @@ async fn prompts_and_resources_pass_under_policy() {
     );
     assert_eq!(prompts.body["result"]["cacheScope"], "private");
     assert_eq!(list("ben", "prompts/list").send().await.body["result"]["prompts"], json!([]));
+    let listed = list("ada", "resources/list").send().await;
+    assert_eq!(listed.body["result"]["resources"], json!([{"uri": "crm://card/1", "name": "card"}]), "{}", listed.text);
     let get = |user: &str, name: &str| world.message(user, "prompts/get").modern().param("name", name);
     let got = get("ada", "crm_greet").send().await;
     assert_eq!(got.body["result"]["messages"][0]["content"]["text"], "hello", "{}", got.text);

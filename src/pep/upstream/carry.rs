@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::CAPABILITIES;
 use crate::domain::canonical;
 use crate::domain::catalog::text::plain;
+use crate::domain::catalog::upstream::shows_all;
 use crate::domain::inspect::said;
 use crate::domain::mcp::input::bad_state;
 use crate::domain::pdp::ruling::Permit;
@@ -126,9 +127,14 @@ fn questions(result: &Value, asked: &Asked, permit: &Permit<Action>) -> Result<M
             return Err(failed("it sends the user to an address, which the client did not say it can do".to_owned()));
         }
     }
-    if said::names_another(&Value::Object(requests.clone()), &permit.action().tenant) {
+    let requests = Value::Object(requests);
+    if !shows_all(&requests) {
+        return Err(failed("a question has characters that people cannot see".to_owned()));
+    }
+    if said::names_another(&requests, &permit.action().tenant) {
         return Err(Refusal::of(Code::ResponseWithheld).detail("a question names another tenant"));
     }
+    let Value::Object(requests) = requests else { return Ok(Map::new()) };
     Ok(requests)
 }
 

@@ -89,7 +89,10 @@ impl Inside {
                 "capabilities": {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}}),
             "tools/list" => list("tools", json!(*self.tools.lock().unwrap())),
             "prompts/list" => list("prompts", json!([{"name": "greet", "description": "Greets."}])),
-            "resources/list" => list("resources", json!([{"uri": "crm://card/1", "name": "card"}])),
+            "resources/list" => {
+                let foreign = json!({"uri": "crm://card/2", "name": "card", "_meta": {"tenantId": "org_nordbank"}});
+                list("resources", json!([{"uri": "crm://card/1", "name": "card"}, foreign]))
+            }
             "resources/templates/list" => {
                 list("resourceTemplates", json!([{"uriTemplate": "crm://card/{id}", "name": "c"}]))
             }
