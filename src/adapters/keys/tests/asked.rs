@@ -36,6 +36,9 @@ async fn tell(State(says): State<Arc<Tells>>, body: String) -> impl IntoResponse
     let token = form["token"].clone();
     says.asked.lock().unwrap().push(token.clone());
     says.gate.acquire().await.unwrap().forget();
+    if token.contains("../") {
+        return StatusCode::FORBIDDEN.into_response(); // as a filter before it would
+    }
     if let Some((status, body)) = says.broken.lock().unwrap().clone() {
         return (status, [(LOCATION, "/elsewhere")], body).into_response();
     }
@@ -142,9 +145,21 @@ async fn without_an_answer_nobody_gets_in_and_nobody_waits_in_line() {
             let fault = keys.principal(&format!("token-{n}"), NOW).await.unwrap_err();
             assert!(fault.is_ours(), "{status}: {fault}");
         }
-        assert!(server.asked().len() <= 3, "{status}: asked {} times", server.asked().len());
+        assert!(server.asked().len() <= 4, "{status}: asked {} times", server.asked().len());
         assert!(keys.health()[0].fault.is_some());
     }
+}
+
+#[tokio::test]
+async fn a_token_that_trips_the_server_keeps_nobody_else_out() {
+    let server = Server::start().await;
+    server.knows(OPAQUE, active("https://opaque.example"));
+    let keys = alone(&server);
+    for n in 0..5 {
+        assert_eq!(cause(&keys, &format!("../../etc/passwd{n}")).await, "cannot_ask");
+        assert_eq!(keys.health()[0].fault, None);
+    }
+    assert_eq!(cause(&keys, OPAQUE).await, "in");
 }
 
 #[tokio::test]
