@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn of(name: &str) -> ClientCertificate {
-        ClientCertificate { sha256: "ab".repeat(32), names: vec![name.to_owned()] }
+        ClientCertificate { sha256: "ab".repeat(32), names: vec![name.to_owned()], until_s: i64::MAX }
     }
 
     fn shown(certificate: Option<&ClientCertificate>) -> Shown<'_> {
