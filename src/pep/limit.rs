@@ -228,7 +228,8 @@ impl Pep {
         else {
             return no;
         };
-        if challenge.code == Code::InsufficientScope {
+        // WHY not who shows none: clients come so at first, and must learn where to get one.
+        if challenge.code == Code::InsufficientScope || !challenge.presented {
             return no;
         }
         let key = Key::of("failures", rate, &[&network(peer.ip())]);

@@ -165,6 +165,10 @@ async fn failed_credentials_of_an_address_are_slowed_down_and_good_ones_are_not(
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [401, 401, 429]);
     assert!((1..=60).contains(&answers[2].header("retry-after").parse().unwrap()));
     assert_eq!(answers[2].code(), "rate_limited");
+    // Whoever shows none at all has not failed, and is told where to get one.
+    let newcomer = Message::new(&world.http, &world.mcp, "ping").send().await;
+    assert_eq!(newcomer.status, 401);
+    assert!(newcomer.header("www-authenticate").contains("resource_metadata"), "{}", newcomer.text);
     world.read("ada").send().await.done();
 }
 
