@@ -1,6 +1,7 @@
 //! IO at the edge: each room opens a door or implements a port of `pep`.
 
 pub mod tls;
+pub mod address;
 pub mod door;
 pub mod admin;
 pub mod backend;

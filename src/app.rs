@@ -37,6 +37,7 @@ use self::clock::SystemClock;
 use self::keys::OwnKeys;
 pub use self::ledger::examine_ledger;
 pub use self::ledger::open_ledger;
+pub use self::limits::examine_counters;
 pub use self::policy::checker;
 pub use self::policy::load_rules;
 pub use self::policy::sources;
@@ -54,7 +55,6 @@ use crate::domain::canonical;
 use crate::metrics::Metrics;
 use crate::pep;
 use crate::pep::Pep;
-use crate::pep::Signers;
 use crate::pep::desk::Desk;
 use crate::pep::ports::Clock;
 use crate::pep::ports::Journal;
@@ -121,9 +121,6 @@ pub enum AppFault {
 /// built-in goes on for longer than its timer can see.
 const JUDGE_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a start waits for what upstream servers offer; who answers later joins later.
-const UPSTREAMS_ANSWER_WITHIN: Duration = Duration::from_secs(3);
-
 /// A running gateway.
 pub struct Running {
     /// Where MCP clients connect.
@@ -141,92 +138,87 @@ pub struct Running {
 
 /// Starts everything. Rules that cannot be loaded leave it running and not ready.
 pub async fn start(settings: Settings) -> Result<Running, AppFault> {
-    start_with(settings, checker()).await
+    // WHY boxed: every part of a gateway is in this one future, and few callers have room for it.
+    Box::pin(start_with(settings, checker())).await
 }
 
 /// The same, with bundles tried in children of `checker`, for programs that are not loopgate themselves.
 pub async fn start_with(settings: Settings, checker: PathBuf) -> Result<Running, AppFault> {
     let own = OwnKeys::open(&settings.keys_dir)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let metrics = Arc::new(Metrics::new());
+    let (clock, metrics): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(Metrics::new()));
     let doors::Doors { door, operators, secured, urls } = doors::open(&settings, &clock, &metrics).await?;
-    let mcp = door.addr();
+    let (mcp, admin) = (door.addr(), operators.addr);
     let resource = resource(&settings, mcp);
     let journal = Arc::new(open_journal(&settings, &own, &clock)?);
-    let signers = Arc::new(Signers::new(own.ring.clone()));
-    let keys = Arc::new(callers::issuers_with(&settings, &resource, &signers)?);
-    keys.load().await;
-    keys.probe(now_s()).await;
-    let records = Arc::clone(&journal) as Arc<dyn Journal>;
-    let policy::Policy { cell, steward, watcher, judge, told } =
-        policy::open(&settings, checker, &records, &clock, &metrics)?;
+    let (signers, keys) = callers::known(&settings, &resource, own.ring.clone()).await?;
+    let policy = policy::open(&settings, checker, &(Arc::clone(&journal) as Arc<dyn Journal>), &clock, &metrics)?;
     started(&journal, &*clock, &settings).await?;
     let (stop, stopped) = watch::channel(false);
-    let upstreams = upstream::servers(&settings, &metrics);
-    let listening = task(upstream::run(Arc::clone(&upstreams), stopped.clone()));
-    upstreams.first(UPSTREAMS_ANSWER_WITHIN).await;
-    let mut watcher = watcher.with_neighbours(upstream::neighbours(&settings, &upstreams));
-    let seen = watcher.first().await;
+    let (upstreams, listening) = upstream::start(&settings, &metrics, &stopped).await;
+    let (watcher, seen) = upstream::joined(policy.watcher, &settings, &upstreams).await;
     let ledger = open_ledger(&settings, &clock, &metrics).await?;
     let backends = open_backends(&settings, &metrics);
-    let (counters, limiter) = limits::limiter(&settings, &ledger, &metrics)?;
     let gate = Arc::new(Pep {
-        rules: Arc::clone(&cell),
+        rules: Arc::clone(&policy.cell),
         keys: Arc::clone(&keys) as Arc<dyn pep::ports::Keys>,
         backend: Arc::new(upstream::Everyone { routes: Arc::clone(&backends), upstreams: Arc::clone(&upstreams) }),
         upstreams: Arc::clone(&upstreams) as Arc<dyn pep::ports::Upstreams>,
         ledger: Arc::clone(&ledger) as Arc<dyn pep::ports::Ledger>,
         approvals: Arc::clone(&ledger) as Arc<dyn pep::ports::Approvals>,
-        journal: records,
+        journal: Arc::clone(&journal) as Arc<dyn Journal>,
         facts: Arc::new(RecentCalls::new()),
         clock: Arc::clone(&clock),
         propagation: callers::propagation(&settings, Arc::clone(&signers), &resource)?,
         metrics: Arc::clone(&metrics),
-        settings: sentence_settings(&settings, &resource, operators.addr),
+        settings: sentence_settings(&settings, &resource, admin),
         in_flight: pep::InFlight::default(),
         levels: pep::Levels::default(),
         refused: pep::Refused::new(),
         quiet: pep::Quiet::default(),
-        limiter,
+        limiter: limits::limiter(&settings, &ledger, &metrics)?,
         listeners: limits::listeners(&settings),
     });
-    let rollout = Arc::clone(&steward) as Arc<dyn Rollout>;
+    let rollout = policy.steward as Arc<dyn Rollout>;
     let desk = Arc::new(desk::desk(&settings, &gate, &journal, &rollout));
-    let ails = Arc::new(housekeeping::Ails::empty());
     let parts = Arc::new(Parts {
-        cell,
+        cell: policy.cell,
         rollout,
         keys: Arc::clone(&keys),
         journal,
         ledger,
         backends: Arc::clone(&backends),
-        counters,
-        ails: Arc::clone(&ails),
+        ails: Arc::default(),
         secured: secured.clone(),
         metrics,
         clock,
         stopping: stopped.clone(),
     });
-    let admin = operators.addr;
-    let names = doors::operators_rules(&settings);
-    let api = admin::api::Api { desk: Arc::clone(&desk), rules: names.clone(), resource };
-    let (ready, of_keys, of_writes, of_judge) = (stopped.clone(), stopped.clone(), stopped.clone(), stopped.clone());
-    let rotation = keys::Rotation::new(&settings, signers, Arc::clone(&gate.clock), Arc::clone(&gate.journal));
-    let of_rotation = stopped.clone();
     // WHY: operators can still ask while calls are drained, so their door closes last, on its own signal.
     let mut others = doors::watched(secured, settings.reload_every, &stopped);
+    others.extend(callers::watched(&settings, keys, signers, &gate, &stopped));
     others.extend([
         listening,
-        task(async move { keys.run(of_keys).await }),
         task(backends::look_after(backends, stopped.clone())),
-        task(rotation.run(of_rotation)),
-        task(watcher.run(seen, ready)),
-        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, ails, of_writes)),
-        task(operators.serve(Arc::clone(&parts) as Arc<dyn admin::Vitals>, api, names)),
+        task(watcher.run(seen, stopped.clone())),
+        task(housekeeping::run(Arc::clone(&gate), settings.ledger.keep, Arc::clone(&parts.ails), stopped.clone())),
+        operated(operators, &settings, resource, &parts, &desk),
     ]);
-    let (judge, door) = (task(judge.run(told, of_judge)), task(door.run(gate, stopped)));
+    let (judge, door) = (task(policy.judge.run(policy.told, stopped.clone())), task(door.run(gate, stopped)));
     info!("serving MCP on {mcp}, operators on {admin}");
     Ok(Running { mcp, admin, urls, parts, desk, stop, door, judge, others })
+}
+
+/// The operators' door at work.
+fn operated(
+    operators: admin::Bound,
+    settings: &Settings,
+    resource: String,
+    parts: &Arc<Parts>,
+    desk: &Arc<Desk>,
+) -> JoinHandle<()> {
+    let rules = doors::operators_rules(settings);
+    let api = admin::api::Api { desk: Arc::clone(desk), rules: rules.clone(), resource };
+    task(operators.serve(Arc::clone(parts) as Arc<dyn admin::Vitals>, api, rules))
 }
 
 impl Running {
@@ -305,6 +297,7 @@ pub fn now_s() -> i64 {
     SystemClock.now_ms().div_euclid(1000)
 }
 
+/// Keys that were looked at once.
 async fn started(journal: &journal::Journal, clock: &dyn Clock, settings: &Settings) -> Result<(), AppFault> {
     let opening = journal.opening();
     if opening.bytes_dropped > 0 {
@@ -360,6 +353,7 @@ pub fn parties(settings: &Settings) -> Vec<String> {
     faults.extend(callers::faults(settings));
     faults.extend(backends::faults(settings));
     faults.extend(ledger::check(settings).err().map(|fault| fault.to_string()));
+    faults.extend(limits::check(settings).err().map(|fault| fault.to_string()));
     faults
 }
 

@@ -59,7 +59,7 @@ enum Command {
     Serve(serve::Args),
     /// Load everything and serve nothing; every fault at once
     Check(check::Args),
-    /// Reach issuers, backends, journal and ledger; one line each
+    /// Reach issuers, backends, journal, ledger and shared counters; one line each
     Doctor(doctor::Args),
     /// Import, lint and show tools and routes
     Catalog(catalog::Args),

@@ -24,6 +24,7 @@ mod decide;
 pub mod approve;
 mod once;
 mod act;
+mod unsent;
 mod answer;
 mod own;
 mod action;

@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["domain::rollout"],
     &["metrics", "config"],
     &["pep"],
-    &["adapters::tls", "adapters::fetch"],
+    &["adapters::tls", "adapters::address", "adapters::fetch"],
     &["adapters", "console", "sandbox"],
     &["app"],
     &["cli::print"],

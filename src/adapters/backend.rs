@@ -123,7 +123,8 @@ impl Backends {
             let all = unwell.len() == members.len();
             for (member, _) in &unwell {
                 let but = if all { "all members do, so all are tried" } else { "others are used" };
-                findings.push(format!("backend `{name}`: {} fails its health checks; {but}", member.address));
+                let why = member.ailment().unwrap_or_default();
+                findings.push(format!("backend `{name}`: {} fails its health checks ({why}); {but}", member.address));
             }
             for (member, _) in members.iter().filter(|(member, _)| member.breaker().circuit() != Circuit::Closed) {
                 findings.push(format!("backend `{name}`: {} failed too often and is left alone", member.address));

@@ -93,7 +93,7 @@ impl Default for DoorLimits {
             write_within: Duration::from_secs(30),
             keep_alive: Duration::from_mins(1),
             heartbeat: Duration::from_secs(15),
-            connections_max: 10_000,
+            connections_max: 12_000,
             drain_within: Duration::from_secs(30),
         }
     }

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
 use super::AppFault;
 use super::keys;
 use super::resource;
@@ -25,7 +28,9 @@ use crate::config::Settings;
 use crate::domain::identity::issuer::Alg;
 use crate::domain::identity::issuer::ClaimMap;
 use crate::domain::identity::issuer::IssuerSettings;
+use crate::domain::identity::ring::Ring;
 use crate::pep;
+use crate::pep::Pep;
 use crate::pep::Signers;
 
 /// What would keep issuers and credentials of these settings from being used; reaches for nothing.
@@ -34,19 +39,43 @@ pub(super) fn faults(settings: &Settings) -> Vec<String> {
     faults.extend(issuers(settings, &resource(settings, settings.mcp)).err().map(|fault| fault.to_string()));
     let Ok(signers) = some_signers(settings) else { return faults };
     for backend in &settings.backends {
-        let found = match &backend.propagation {
-            config::Propagation::Static { secret_file } => secret(secret_file).err(),
-            config::Propagation::Exchange { .. } => exchange(settings, &signers).err(),
-            config::Propagation::Assertion { .. } => None,
-        };
-        faults.extend(found.map(|fault| format!("backend `{}`: {fault}", backend.name)));
+        if let config::Propagation::Static { secret_file } = &backend.propagation {
+            faults.extend(secret(secret_file).err().map(|fault| format!("backend `{}`: {fault}", backend.name)));
+        }
     }
+    faults.extend(exchange(settings, &signers).err().map(|fault| fault.to_string()));
     faults
 }
 
 /// The settings' issuers, for whoever only looks at them.
 pub fn issuers(settings: &Settings, resource: &str) -> Result<Keys, AppFault> {
     issuers_with(settings, resource, &some_signers(settings)?)
+}
+
+/// The gateway's signing keys, and the issuers with what is known of them.
+pub(super) async fn known(
+    settings: &Settings,
+    resource: &str,
+    ring: Ring,
+) -> Result<(Arc<Signers>, Arc<Keys>), AppFault> {
+    let signers = Arc::new(Signers::new(ring));
+    let keys = Arc::new(issuers_with(settings, resource, &signers)?);
+    keys.load().await;
+    keys.probe(super::now_s()).await;
+    Ok((signers, keys))
+}
+
+/// What keeps both as they are out there, until the gateway stops.
+pub(super) fn watched(
+    settings: &Settings,
+    keys: Arc<Keys>,
+    signers: Arc<Signers>,
+    gate: &Pep,
+    stopped: &watch::Receiver<bool>,
+) -> [JoinHandle<()>; 2] {
+    let rotation = keys::Rotation::new(settings, signers, Arc::clone(&gate.clock), Arc::clone(&gate.journal));
+    let (of_keys, of_rotation) = (stopped.clone(), stopped.clone());
+    [super::task(async move { keys.run(of_keys).await }), super::task(rotation.run(of_rotation))]
 }
 
 /// The gateway's keys as far as they are there; makes none that stays.

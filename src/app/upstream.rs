@@ -5,11 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::adapters::backend::Backends;
+use crate::adapters::reload::Seen;
+use crate::adapters::reload::Watcher;
 use crate::adapters::reload::upstream::Neighbours;
 use crate::adapters::upstream::Place;
 use crate::adapters::upstream::Server;
@@ -27,8 +31,11 @@ use crate::pep::ports::Outbound;
 use crate::pep::ports::SendFault;
 use crate::pep::ports::Upstreams;
 
+/// How long a start waits for what they offer; who answers later joins later.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
 /// The client of these settings' servers. Connects nothing yet.
-pub(super) fn servers(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<UpstreamServers> {
+fn servers(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<UpstreamServers> {
     let limits = super::answer_limits(settings);
     let servers = settings.upstreams.iter().map(|upstream| Server {
         name: upstream.terms.server.clone(),
@@ -56,15 +63,27 @@ pub(super) fn servers(settings: &Settings, metrics: &Arc<Metrics>) -> Arc<Upstre
     Arc::new(UpstreamServers::new(servers.collect(), metrics))
 }
 
-/// Keeps what they offer fresh until the gateway stops.
-pub(super) async fn run(servers: Arc<UpstreamServers>, stop: watch::Receiver<bool>) {
-    servers.run(stop).await;
+/// Their client, at work until the gateway stops. Waits a little for what they offer.
+pub(super) async fn start(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    stopped: &watch::Receiver<bool>,
+) -> (Arc<UpstreamServers>, JoinHandle<()>) {
+    let upstreams = servers(settings, metrics);
+    let (at_work, stopped) = (Arc::clone(&upstreams), stopped.clone());
+    let listening = super::task(async move { at_work.run(stopped).await });
+    upstreams.first(ANSWER_WITHIN).await;
+    (upstreams, listening)
 }
 
-/// What joins the catalog: each server on its terms, with the file of its accepted definitions.
-pub(super) fn neighbours(settings: &Settings, servers: &Arc<UpstreamServers>) -> Neighbours {
+/// What they offer joins the catalog, each on its terms and with the file of its accepted definitions;
+/// catalog and policy are loaded for the first time.
+pub(super) async fn joined(watcher: Watcher, settings: &Settings, servers: &Arc<UpstreamServers>) -> (Watcher, Seen) {
     let members = settings.upstreams.iter().map(|one| (one.terms.clone(), one.accepted.clone())).collect();
-    Neighbours::new(Arc::clone(servers) as Arc<dyn Upstreams>, members)
+    let neighbours = Neighbours::new(Arc::clone(servers) as Arc<dyn Upstreams>, members);
+    let mut watcher = watcher.with_neighbours(neighbours);
+    let seen = watcher.first().await;
+    (watcher, seen)
 }
 
 /// How the caller is proven to each of them. A service credential is shown by the client itself.

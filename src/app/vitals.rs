@@ -13,7 +13,6 @@ use crate::adapters::backend::Backends;
 use crate::adapters::journal::Health;
 use crate::adapters::journal::Journal;
 use crate::adapters::keys::Keys;
-use crate::adapters::limits::Counters;
 use crate::adapters::tls;
 use crate::metrics::Metrics;
 use crate::pep::ports::Clock;
@@ -21,6 +20,9 @@ use crate::pep::ports::Ledger;
 use crate::pep::rollout::Rollout;
 use crate::pep::rules::Rules;
 use crate::pep::rules::RulesCell;
+
+/// What is said of shared counters that cannot be reached; calls go on.
+const COUNTS_ALONE: &str = "the shared counters of `limits.rates` cannot be reached; each replica counts for itself";
 
 /// The parts that tell how a gateway is.
 pub(super) struct Parts {
@@ -30,7 +32,6 @@ pub(super) struct Parts {
     pub(super) journal: Arc<Journal>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) backends: Arc<Backends>,
-    pub(super) counters: Arc<Counters>,
     pub(super) ails: Arc<Ails>,
     pub(super) secured: Vec<Arc<tls::Server>>,
     pub(super) metrics: Arc<Metrics>,
@@ -98,7 +99,7 @@ impl Vitals for Parts {
         if let Some(fault) = self.ails.load_full() {
             findings.push(format!("writes and approvals are refused: {fault}"));
         }
-        findings.extend(self.counters.ails().map(|fault| format!("each replica counts calls for itself: {fault}")));
+        findings.extend((self.metrics.limits_alone.get() > 0).then(|| COUNTS_ALONE.to_owned()));
         findings.extend(self.secured.iter().flat_map(|tls| tls.findings()));
         // Nor do backends that are away make it unready: whatever needs none goes on.
         findings.extend(self.backends.findings());

@@ -1,4 +1,4 @@
-//! `loopgate catalog import | lint | show`: catalogs made, checked and read.
+//! `loopgate catalog import | lint | show | upstream`: catalogs made, checked and read.
 //!
 //! Promises: an imported catalog loads, and everything that was derived, guessed or left out is
 //! said on standard error; lint tells every fault at once; each command speaks JSON on demand.
@@ -21,6 +21,7 @@ use crate::domain::catalog::CatalogFault;
 mod import;
 mod show;
 mod source;
+mod upstream;
 
 /// Make, check and read catalogs of tools.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,6 +46,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// See what upstream MCP servers offer, and accept what is new or has changed.
+    #[command(subcommand)]
+    Upstream(upstream::Command),
     /// Show one tool as the gateway understands it.
     Show {
         /// Name of the tool.
@@ -120,6 +124,7 @@ pub async fn run(args: Args) -> ExitCode {
     let done = match args.command {
         Command::Import(args) => run_import(&args).await,
         Command::Lint { file, json } => lint(&file, json),
+        Command::Upstream(command) => upstream::run(command),
         Command::Show { tool, file, json } => show(&tool, file.as_deref(), json),
     };
     match done {

@@ -19,7 +19,7 @@ use crate::config::LedgerPlace;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 
-/// Reach issuers, backends, journal and ledger; one line each.
+/// Reach issuers, backends, journal, ledger and shared counters; one line each.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Settings file
@@ -60,6 +60,7 @@ pub async fn run(args: Args) -> ExitCode {
     findings.extend(backends(&settings).await);
     findings.push(folder("journal", &settings.audit.dir, "audit.dir"));
     findings.push(ledger(&settings).await);
+    findings.extend(counters(&settings).await);
     findings.push(folder("policy store", &settings.policy.store, "policy.store"));
     findings.push(folder("keys", &settings.keys_dir, "keys.dir"));
     let well = findings.iter().all(|finding| finding.ok);
@@ -106,6 +107,8 @@ async fn issuers(settings: &Settings) -> Vec<Finding> {
         .map(|(kind, issuer)| {
             let what = format!("{kind} {}", issuer.issuer);
             match issuer.fault {
+                None if issuer.kids == ["introspection"] => Finding::ok(what, "answers when asked about a token"),
+                None if issuer.kids == ["certificates"] => Finding::ok(what, "vouches by its client certificates"),
                 None => Finding::ok(what, print::count(issuer.kids.len(), "key")),
                 Some(fault) => Finding::wrong(what, fault),
             }
@@ -125,6 +128,15 @@ async fn backends(settings: &Settings) -> Vec<Finding> {
             }
         })
         .collect()
+}
+
+async fn counters(settings: &Settings) -> Option<Finding> {
+    let hint =
+        "check the URL in `limits.rates.url_file`, and that the store is up; until then each replica counts for itself";
+    Some(match app::examine_counters(settings).await? {
+        Ok(()) => Finding::ok("counters", "the shared store of `limits.rates` answers"),
+        Err(fault) => Finding::wrong("counters", format!("{fault}; {hint}")),
+    })
 }
 
 async fn ledger(settings: &Settings) -> Finding {

@@ -104,7 +104,8 @@ fn list(settings: &Settings, json: bool) -> Result<ExitCode, app::AppFault> {
 }
 
 fn row(held: &Held, of: Use) -> Value {
-    json!({"kid": held.key.kid(), "use": word(of), "from": moment(held.from_s)})
+    let from = (held.from_s != 0).then(|| moment(held.from_s));
+    json!({"kid": held.key.kid(), "use": word(of), "from": from})
 }
 
 const fn word(of: Use) -> &'static str {

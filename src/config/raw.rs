@@ -145,8 +145,8 @@ section! {
         json_members: usize = 10_000;
         /// Time for a whole request to arrive; slower clients are cut off.
         request_arrival: String = "15s".into();
-        /// Connections at once; each idle one costs about 25 KiB.
-        connections: usize = 10_000;
+        /// Connections at once; each idle one costs about 18 KiB.
+        connections: usize = 12_000;
         /// Size of a backend's answer; a larger one is refused with `response_too_large`.
         response: String = "4MiB".into();
         /// How many messages may be sent, and where they are counted.

@@ -12,6 +12,7 @@ mod issued;
 pub mod sealed;
 
 pub use change::Change;
+pub use change::changes;
 pub use change::drift;
 pub use ticket::Ballot;
 pub use ticket::Ending;

@@ -34,6 +34,7 @@ use super::ports::Outbound;
 use super::ports::SendFault;
 use super::ports::SendFaultKind;
 use super::recall::Recalled;
+use super::unsent::unsent;
 use crate::domain::audit::JournalFault;
 use crate::domain::audit::record::Answered;
 use crate::domain::audit::record::Execution;
@@ -323,7 +324,10 @@ impl Pep {
             let withheld = Refusal::of(Code::ResponseWithheld).with_reasons(ruling.reasons().to_vec());
             return Err(withheld.detail(ruling.detail()).into());
         }
-        self.charge_after(standing, ruling.obligations(), permit.obligations())?;
+        // WHY withheld: the call has been carried out, and its caller must not take it for undone.
+        self.charge_after(standing, ruling.obligations(), permit.obligations()).map_err(|unknown| {
+            Refusal::of(Code::ResponseWithheld).with_reasons(unknown.reasons).detail(unknown.detail)
+        })?;
         let obligations = permit.obligations().iter().chain(ruling.obligations());
         Ok(obligations
             .filter_map(|one| match one {
@@ -432,25 +436,6 @@ fn lost(fault: &SendFault, permit: &Permit<Action>, asked: &mut Asked) -> Refusa
     note(asked, Execution::Unknown, None, 0, Vec::new());
     came(asked, Came::unknown(fault));
     unknown(asked, fault)
-}
-
-/// Nothing was sent: why, and when to come back.
-pub(super) fn unsent(fault: &SendFault) -> Refusal {
-    let (refusal, wait_ms) = match fault.kind {
-        SendFaultKind::Overloaded { retry_ms } => {
-            let message = "LoopIQ has as much to do as it takes; nothing was sent";
-            (Refusal::because(Code::Overloaded, message), Some(retry_ms))
-        }
-        SendFaultKind::Resting { retry_ms } => (Refusal::of(Code::BackendUnavailable), Some(retry_ms)),
-        SendFaultKind::Unreachable | SendFaultKind::Timeout | SendFaultKind::Broken | SendFaultKind::TooLarge => {
-            (Refusal::of(Code::BackendUnavailable), None)
-        }
-    };
-    let refusal = refusal.detail(fault);
-    match wait_ms {
-        Some(wait_ms) => refusal.with("retryAfterMs", wait_ms).with("retryAfter", wait_ms.div_ceil(1_000).max(1)),
-        None => refusal,
-    }
 }
 
 /// What the status of an answer means for the call, and for the ledger.

@@ -18,6 +18,8 @@ use super::asked::Asked;
 use super::asked::Known;
 use super::asked::Reach;
 use super::asked::Reply;
+use super::limit::LIMIT;
+use super::limit::seconds;
 use super::receive::challenge_body;
 use crate::domain::audit::AuditRef;
 use crate::domain::audit::JournalFault;
@@ -54,7 +56,7 @@ impl Pep {
         if asked.reach != Reach::Nothing && arrival.cancel.is_raised() {
             self.metrics.carried_to_end.inc();
         }
-        let outcome = self.audit(&mut asked, outcome).await;
+        let outcome = self.audit(&mut asked, outcome).await.map_err(with_seconds);
         self.count(&asked, &outcome);
         match outcome {
             Ok(reply) => written(&self.settings, &asked, reply),
@@ -170,7 +172,7 @@ impl Pep {
 fn floods(asked: &Asked, outcome: &Result<Reply, No>) -> bool {
     match outcome {
         Ok(_) => false,
-        Err(No::Refusal(refusal)) if matches!(refusal.code, Code::RateLimited | Code::Overloaded) => true,
+        Err(No::Refusal(refusal)) if refusal.data.contains_key(LIMIT) => true,
         Err(_) => asked.known != Known::Admitted,
     }
 }
@@ -185,6 +187,16 @@ fn whose(asked: &Asked) -> String {
 /// The code of the table that a fault carries, if any.
 fn named(data: &Value) -> Option<Code> {
     data.get("code").and_then(Value::as_str).and_then(Code::named)
+}
+
+/// The same no, with its wait in seconds beside the milliseconds, as the `Retry-After` header has it.
+fn with_seconds(mut no: No) -> No {
+    if let No::Refusal(refusal) = &mut no
+        && let Some(wait_ms) = refusal.data.get("retryAfterMs").and_then(Value::as_u64)
+    {
+        refusal.data.insert("retryAfter".to_owned(), seconds(wait_ms).into());
+    }
+    no
 }
 
 /// How long the client is to wait, in seconds, where the answer says so.
@@ -203,7 +215,7 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
         Reply::Accepted => Vec::new(),
         Reply::Discovered(offers) => to.discover(&About { offers, ..about }, settings.list_ttl_ms),
         Reply::Initialized(offers) => to.initialize(&About { offers, ..about }),
-        Reply::Pong => to.pong(),
+        Reply::Pong | Reply::LevelSet => to.pong(),
         Reply::Tools { tools, next } => {
             let views: Vec<_> = tools.iter().map(|tool| super::own::view(tool)).collect();
             to.tools(&views, next.as_deref(), settings.list_ttl_ms)
@@ -220,7 +232,6 @@ fn written(settings: &super::Settings, asked: &Asked, reply: Reply) -> Answer {
             // INVARIANT: only a modern client's call comes to this.
             to.input_required(requests, state.as_deref(), Map::from_iter([audit()])).unwrap_or_default()
         }
-        Reply::LevelSet => to.pong(),
     };
     Answer::json(200, bytes)
 }

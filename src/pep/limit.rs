@@ -1,7 +1,7 @@
 //! Limits: how many messages an organisation, a caller and a tool may have.
 //!
-//! Promises: what is beyond a rate is refused before anything is looked up, previewed, claimed or
-//! sent, and told when to come back; a caller beyond their own rate does not use up their
+//! Promises: what is beyond a rate is refused before anything is previewed, claimed or sent, and told
+//! when to come back; a caller beyond their own rate does not use up their
 //! organisation's, and one whom policy denies does not use up a tool for the others; a class that the
 //! settings do not know is a no. One message counts once, with its preview and whether or not its
 //! answer is an earlier one. Counters that fail stop nobody. Called by `pep`.
@@ -40,6 +40,9 @@ use crate::domain::refusal::No;
 use crate::domain::refusal::Reason;
 use crate::domain::refusal::Refusal;
 
+/// Member of a refusal that says what was used up. Such a refusal came before anything else was done
+/// or recorded of its message.
+pub(super) const LIMIT: &str = "limit";
 /// Reason code of an obligation that names a class which the settings lack.
 const CLASS_UNKNOWN: &str = "limit_class_unknown";
 /// How long a caller waits when too much is under way: about as long as a call takes.
@@ -263,14 +266,13 @@ impl Pep {
         self.metrics.limited.with_label_values(&[limit]).inc();
         Refusal::because(code, words)
             .then(format!("wait {} s and call again", seconds(wait_ms)))
-            .with("limit", limit)
+            .with(LIMIT, limit)
             .with("retryAfterMs", wait_ms)
-            .with("retryAfter", seconds(wait_ms))
     }
 }
 
 /// Whole seconds, as the `Retry-After` header has them.
-fn seconds(wait_ms: u64) -> u64 {
+pub(super) fn seconds(wait_ms: u64) -> u64 {
     wait_ms.div_ceil(1_000).max(1)
 }
 

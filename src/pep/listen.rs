@@ -27,6 +27,7 @@ use super::decide::Standing;
 use super::decide::input;
 use crate::domain::audit::record::Stage as Written;
 use crate::domain::canonical;
+use crate::domain::catalog::Part;
 use crate::domain::identity::Principal;
 use crate::domain::mcp;
 use crate::domain::mcp::RequestId;
@@ -166,7 +167,8 @@ impl Pep {
         let changes = self.rules.changes();
         self.visible(&standing, asked, standing.rules.facts.clone())?;
         let seen = self.shown(&standing, asked);
-        let honoured = Filter { tools: filter.tools, ..Filter::default() };
+        let prompts = filter.prompts && self.offers().prompts;
+        let honoured = Filter { tools: filter.tools, prompts, ..Filter::default() };
         self.opened(asked, &honoured).await?;
         // WHY: it is no longer a message under way; it may stay for days.
         (asked.place, asked.under_way) = (None, None);
@@ -193,7 +195,7 @@ impl Pep {
 
     /// The record of what is opened: without it, nothing is told.
     async fn opened(&self, asked: &mut Asked, honoured: &Filter) -> Result<(), Refusal> {
-        let opened = json!({"state": "opened", "tools": honoured.tools});
+        let opened = json!({"state": "opened", "tools": honoured.tools, "prompts": honoured.prompts});
         let record = asked.record.stage(Written::Outcome, self.clock.now_ms()).with("subscription", opened);
         let kept = self.journal.append(record).await;
         kept.map(|_| ()).map_err(|fault| {
@@ -260,18 +262,22 @@ impl Pep {
         if now.is_none() || now == told.seen {
             return false;
         }
-        told.seen = now;
-        if !told.honoured.tools {
-            return false;
+        let before = std::mem::replace(&mut told.seen, now);
+        let of = |seen: &Option<Shown>, list: List| seen.as_ref().map(|seen| seen.of(list).to_owned());
+        let mut any = false;
+        for (list, wanted) in [(List::Tools, told.honoured.tools), (List::Prompts, told.honoured.prompts)] {
+            if wanted && of(&before, list) != of(&told.seen, list) {
+                asked.progress.say(mcp::listen::changed(&told.id, list));
+                told.times += 1;
+                self.metrics.changes_told.with_label_values(&[list.as_str()]).inc();
+                any = true;
+            }
         }
-        asked.progress.say(mcp::listen::changed(&told.id, List::Tools));
-        told.times += 1;
-        self.metrics.changes_told.with_label_values(&[List::Tools.as_str()]).inc();
-        true
+        any
     }
 
-    /// A digest of the list that the caller would get now; none without an answer of policy.
-    fn shown(&self, standing: &Standing, asked: &Asked) -> Option<String> {
+    /// Digests of the lists that the caller would get now; none without an answer of policy.
+    fn shown(&self, standing: &Standing, asked: &Asked) -> Option<Shown> {
         let rules = &standing.rules;
         let mut asking = Input { tools: Some(rules.facts.clone()), ..input(Phase::List, standing, asked) };
         let now_ms = self.clock.now_ms();
@@ -281,9 +287,17 @@ impl Pep {
         if ruling.fault().is_some() {
             return None;
         }
-        let visible = rules.catalog.tools().filter(|tool| ruling.sees(&tool.name));
-        let definitions: Vec<(&str, &str)> = visible.map(|tool| (tool.name.as_str(), tool.digest.as_str())).collect();
-        serde_json::to_vec(&definitions).ok().map(|text| canonical::digest(&text))
+        let visible = rules.catalog.tools().filter(|tool| tool.is_called() && ruling.sees(&tool.name));
+        let tools: Vec<(&str, &str)> = visible.map(|tool| (tool.name.as_str(), tool.digest.as_str())).collect();
+        let parts = rules.catalog.parts().filter(|(one, tool)| one.part == Part::Prompts && ruling.sees(&tool.name));
+        let servers: Vec<&str> = parts.map(|(one, _)| one.server.as_str()).collect();
+        let prompts = rules.catalog.prompts().filter(|(_, prompt)| servers.contains(&prompt.server.as_str()));
+        let prompts: Vec<_> = prompts.map(|(_, prompt)| &prompt.definition).collect();
+        let digest = |text: Vec<u8>| canonical::digest(&text);
+        Some(Shown {
+            tools: serde_json::to_vec(&tools).ok().map(digest)?,
+            prompts: serde_json::to_vec(&prompts).ok().map(digest)?,
+        })
     }
 
     /// Who the credential that opened the stream stands for now, under the rules in force now.
@@ -324,8 +338,24 @@ struct Told {
     id: RequestId,
     honoured: Filter,
     /// The list that the client knows, or could have asked for when it was told last.
-    seen: Option<String>,
+    seen: Option<Shown>,
     times: u64,
+}
+
+/// Digests of the lists that a caller gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shown {
+    tools: String,
+    prompts: String,
+}
+
+impl Shown {
+    fn of(&self, list: List) -> &str {
+        match list {
+            List::Tools => &self.tools,
+            List::Prompts => &self.prompts,
+        }
+    }
 }
 
 #[cfg(test)]

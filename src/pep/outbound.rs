@@ -149,7 +149,7 @@ impl Propagation {
             Some(Proof::Static(credential)) => credential.clone(),
             Some(Proof::Assertion { audience, lifetime }) => {
                 let lifetime_s = i64::try_from(lifetime.as_secs()).unwrap_or(ASSERTION_LIFETIME_S);
-                self.assertion(audience, lifetime_s, tenant, caller, ids, now_s)
+                self.assertion((audience, lifetime_s), tenant, caller, ids, now_s)
             }
             Some(Proof::Exchange { audience }) => {
                 let subject = Subject {
@@ -157,7 +157,7 @@ impl Propagation {
                     user: caller.user.to_owned(),
                     tenant: tenant.to_owned(),
                     roles: caller.roles.to_vec(),
-                    assertion: self.assertion(audience, ASSERTION_LIFETIME_S, tenant, caller, ids, now_s),
+                    assertion: self.assertion((audience, ASSERTION_LIFETIME_S), tenant, caller, ids, now_s),
                 };
                 self.exchange.token(backend, &subject, now_s).await.map_err(|fault| no_credential(&fault))?
             }
@@ -165,11 +165,10 @@ impl Propagation {
         Ok(Some(format!("Bearer {bearer}")))
     }
 
-    /// The gateway's word for who calls.
+    /// The gateway's word for who calls, for one reader and some seconds.
     fn assertion(
         &self,
-        audience: &str,
-        lifetime_s: i64,
+        (audience, lifetime_s): (&str, i64),
         tenant: &str,
         caller: CallerProof<'_>,
         ids: &CallIds<'_>,

@@ -16,10 +16,12 @@
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::ErrorKind;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Child;
+use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
@@ -55,21 +57,19 @@ fn main() {
     let address = ready["mcp"].as_str().unwrap().trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
     let user = ready["users"].as_array().unwrap().iter().find(|user| user["user"] == "ada").unwrap();
     let request = read(&address, user["token"].as_str().unwrap());
-    let mut caller = TcpStream::connect(&address).unwrap();
-    caller.set_nodelay(true).unwrap();
-    drop(measure(&mut caller, &request, calls));
+    drop(measure(&address, &request, calls));
 
     let (mut quiet, mut crowded, mut costs) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
-        let calm = measure(&mut caller, &request, calls);
+        let calm = measure(&address, &request, calls);
         let before = resident(gateway.0.id());
         let company = gather(&address, idle, slow);
         let after = resident(gateway.0.id());
-        let busy = measure(&mut caller, &request, calls);
-        drop(company);
+        let busy = measure(&address, &request, calls);
+        let held = dismiss(company);
         let cost = after.saturating_sub(before) / idle.max(1);
         println!(
-            "round {round}: quiet p50 {} p99 {}   crowded p50 {} p99 {}   {cost} bytes more for each connection",
+            "round {round}: quiet p50 {} p99 {}   crowded p50 {} p99 {}   {held} idle held to the end, {cost} bytes more for each",
             us(at(&calm, 50)),
             us(at(&calm, 99)),
             us(at(&busy, 50)),
@@ -79,7 +79,6 @@ fn main() {
         costs.push(cost);
         quiet.extend(calm);
         crowded.extend(busy);
-        settled(&address, &request);
     }
     quiet.sort();
     crowded.sort();
@@ -117,12 +116,15 @@ fn read(address: &str, token: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// How long each of so many calls took, sorted.
-fn measure(caller: &mut TcpStream, request: &[u8], calls: usize) -> Vec<Duration> {
+/// How long each of so many calls took on one connection, sorted.
+fn measure(address: &str, request: &[u8], calls: usize) -> Vec<Duration> {
+    let mut caller = TcpStream::connect(address).unwrap();
+    caller.set_nodelay(true).unwrap();
+    call(&mut caller, request);
     let mut took: Vec<Duration> = (0..calls)
         .map(|_| {
             let started = Instant::now();
-            call(caller, request);
+            call(&mut caller, request);
             started.elapsed()
         })
         .collect();
@@ -148,19 +150,28 @@ fn call(caller: &mut TcpStream, request: &[u8]) {
     }
 }
 
-/// A child of this bench that keeps the crowd until it is dropped.
-fn gather(address: &str, idle: usize, slow: usize) -> Kept {
+/// A child of this bench that keeps the crowd until it is dismissed.
+fn gather(address: &str, idle: usize, slow: usize) -> (Kept, BufReader<ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .env(CROWD, address)
         .env("IDLE", idle.to_string())
         .env("SLOW", slow.to_string())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (mut words, mut line) = (BufReader::new(child.stdout.take().unwrap()), String::new());
+    words.read_line(&mut line).unwrap();
     assert_eq!(line, "gathered\n", "the crowd could not connect; are enough open files allowed?");
-    Kept(child)
+    (Kept(child), words)
+}
+
+/// Ends the crowd, and says how many idle connections the door still held.
+fn dismiss((mut child, mut words): (Kept, BufReader<ChildStdout>)) -> usize {
+    drop(child.0.stdin.take());
+    let mut line = String::new();
+    words.read_line(&mut line).unwrap();
+    line.trim().parse().unwrap()
 }
 
 /// The crowd: idle connections that were used once and rest, and slow ones that drip for ever.
@@ -169,17 +180,20 @@ fn crowd(address: &str) {
     let connect = || TcpStream::connect(address).unwrap_or_else(|fault| panic!("{fault}"));
     // Each has asked once, so that what a used connection keeps is counted.
     let ask = format!("GET /.well-known/oauth-protected-resource HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    let resting: Vec<TcpStream> = (0..idle)
-        .map(|_| {
-            let mut one = connect();
-            one.write_all(ask.as_bytes()).unwrap();
-            assert!(one.read(&mut [0; 1024]).unwrap() > 0);
-            one
-        })
-        .collect();
+    let mut resting: Vec<TcpStream> = Vec::with_capacity(idle);
+    for _ in 0..idle {
+        let mut one = connect();
+        one.write_all(ask.as_bytes()).unwrap();
+        resting.push(one);
+    }
+    for one in &mut resting {
+        assert!(one.read(&mut [0; 4096]).unwrap() > 0);
+        one.set_nonblocking(true).unwrap();
+    }
     let mut dripping: Vec<(TcpStream, usize)> = (0..slow).map(|_| (connect(), 0)).collect();
     println!("gathered");
-    loop {
+    let dismissed = std::thread::spawn(|| std::io::stdin().read(&mut [0]));
+    while !dismissed.is_finished() {
         for (one, sent) in &mut dripping {
             let byte = DRIP.get(*sent).copied().unwrap_or(b'x');
             *sent += 1;
@@ -189,13 +203,9 @@ fn crowd(address: &str) {
             }
         }
         std::thread::sleep(Duration::from_millis(50));
-        assert_eq!(resting.len(), idle);
     }
-}
-
-/// Returns when the door answers a newcomer, so that no round inherits another's crowd.
-fn settled(address: &str, request: &[u8]) {
-    call(&mut TcpStream::connect(address).unwrap(), request);
+    let held = |one: &mut TcpStream| one.read(&mut [0]).is_err_and(|fault| fault.kind() == ErrorKind::WouldBlock);
+    println!("{}", resting.iter_mut().filter_map(|one| held(one).then_some(())).count());
 }
 
 /// Bytes of memory that a process holds.

@@ -75,7 +75,7 @@ impl Forge<'_> {
         sign(key, &json!({"alg": "EdDSA", "typ": typ, "kid": key.kid()}), claims)
     }
 
-    fn shared(&self, secret: &str, claims: &Value) -> String {
+    fn shared(secret: &str, claims: &Value) -> String {
         let message = format!("{}.{}", base64url(json!({"alg": "HS256"}).to_string()), base64url(claims.to_string()));
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), message.as_bytes());
         format!("{message}.{}", base64url(tag))
@@ -97,13 +97,16 @@ fn no_token(forge: &mut Forge<'_>) {
         ("another scheme", vec![("authorization", "Basic YWRhOmFkYQ==".to_owned())], "scheme"),
         ("a scheme alone", vec![("authorization", "Bearer".to_owned())], "scheme"),
         ("a token alone", vec![("authorization", good.replace("Bearer ", ""))], "scheme"),
-        ("two headers", vec![("authorization", good.clone()), ("authorization", good.clone())], "ambiguous"),
         ("two tokens in one", vec![("authorization", format!("{good}, {good}"))], "malformed"),
         ("a cookie", vec![("cookie", good.clone())], "absent"),
         ("another header", vec![("x-access-token", good)], "absent"),
         ("a name without a certificate", named(vec![]), "absent"),
         ("a name and roles without a certificate", named(vec![("x-loopiq-roles", "tenant_admin".into())]), "absent"),
-        ("a certificate told by a header", named(vec![("x-forwarded-client-cert", "DNS=helix.internal".into())]), "absent"),
+        (
+            "a certificate told by a header",
+            named(vec![("x-forwarded-client-cert", "DNS=helix.internal".into())]),
+            "absent",
+        ),
     ];
     for (wrong, headers, cause) in table {
         forge.table.push(Bad { kind: "none", wrong, headers, cause });
@@ -118,7 +121,7 @@ fn claims_of_a_jwt(forge: &mut Forge<'_>) {
         ("expired in the first year", "exp", json!(1), "expired"),
         ("without an end", "exp", Value::Null, "missing_claim"),
         ("an end that is text", "exp", json!("never"), "bad_claim"),
-        ("an end with a fraction", "exp", json!(now as f64 + 60.5), "bad_claim"),
+        ("an end with a fraction", "exp", json!(4_000_000_000.5), "bad_claim"),
         ("an end before 1970", "exp", json!(-1), "bad_claim"),
         ("not yet valid", "nbf", json!(now + 3600), "not_yet_valid"),
         ("issued tomorrow", "iat", json!(now + 86400), "not_yet_valid"),
@@ -199,18 +202,22 @@ fn header_of_a_jwt(forge: &mut Forge<'_>) {
 fn form_of_a_jwt(forge: &mut Forge<'_>) {
     let good = forge.person(&forge.claims(PEOPLE));
     let (front, signature) = good.rsplit_once('.').unwrap();
-    let (header, payload) = front.split_once('.').unwrap();
+    let (header, _) = front.split_once('.').unwrap();
     let tess = base64url(forge.but(PEOPLE, "sub", json!("tess")).to_string());
     let twice = forge.claims(PEOPLE).to_string().replacen('{', "{\"sub\":\"tess\",", 1);
     let stranger = SigningKey::generate(&[7; 32]).unwrap();
     let other = forge.person(&forge.but(PEOPLE, "jti", json!("two")));
     let public = String::from_utf8_lossy(&base64url(forge.world.people.key.public_key()).into_bytes()).into_owned();
     let rows = [
-        ("signed by a stranger under a known key's name", sign(&stranger, &forge.header(), &forge.claims(PEOPLE)), "bad_signature"),
+        (
+            "signed by a stranger under a known key's name",
+            sign(&stranger, &forge.header(), &forge.claims(PEOPLE)),
+            "bad_signature",
+        ),
         ("another payload under the same signature", format!("{header}.{tess}.{signature}"), "bad_signature"),
         ("another token's signature", format!("{front}.{}", other.rsplit('.').next().unwrap()), "bad_signature"),
         ("without a signature", format!("{front}."), "malformed"),
-        ("half a signature", format!("{front}.{}", &signature[..signature.len() / 2]), "bad_signature"),
+        ("half a signature", format!("{front}.{}", signature.chars().take(40).collect::<String>()), "bad_signature"),
         ("a claim twice", format!("{header}.{}.{signature}", base64url(twice)), "malformed"),
         ("claims that are no object", format!("{header}.{}.{signature}", base64url("[]")), "malformed"),
         ("claims that are no JSON", format!("{header}.{}.{signature}", base64url("sub=ada")), "malformed"),
@@ -218,7 +225,7 @@ fn form_of_a_jwt(forge: &mut Forge<'_>) {
         ("longer than may be", format!("{header}.{}.{signature}", base64url("x".repeat(9_000))), "too_large"),
         ("two parts", front.to_owned(), "inactive"),
         ("four parts", format!("{good}.{signature}"), "inactive"),
-        ("HS256 with the public key for a secret", forge.shared(&public, &forge.claims(PEOPLE)), "alg_not_allowed"),
+        ("HS256 with the public key for a secret", Forge::shared(&public, &forge.claims(PEOPLE)), "alg_not_allowed"),
     ];
     for (wrong, token, cause) in rows {
         forge.bad("jwt", wrong, &token, cause);
@@ -228,16 +235,31 @@ fn form_of_a_jwt(forge: &mut Forge<'_>) {
 fn other_kinds(forge: &mut Forge<'_>) {
     let now = forge.now;
     let service = |claim: &str, value: Value| forge.service(&forge.but(SERVICES, claim, value));
-    let loopiq = |claim: &str, value: Value| forge.shared(SECRET, &forge.but(LOOPIQ, claim, value));
+    let loopiq = |claim: &str, value: Value| Forge::shared(SECRET, &forge.but(LOOPIQ, claim, value));
     let session = |claim: &str, value: Value| forge.session("loopiq-session+jwt", &forge.but(HELIX, claim, value));
     let rows = [
         ("service", "for another tenant", service("tenants", json!(["org_nordbank"])), "tenant_not_allowed"),
-        ("service", "for its tenant and another", service("tenants", json!(["org_gcn", "org_nordbank"])), "tenant_not_allowed"),
+        (
+            "service",
+            "for its tenant and another",
+            service("tenants", json!(["org_gcn", "org_nordbank"])),
+            "tenant_not_allowed",
+        ),
         ("service", "by the key of people", forge.person(&forge.claims(SERVICES)), "unknown_kid"),
         ("service", "expired", service("exp", json!(now - 3600)), "expired"),
-        ("loopiq", "with another secret", forge.shared("another secret of thirty-two bytes", &forge.claims(LOOPIQ)), "bad_signature"),
+        (
+            "loopiq",
+            "with another secret",
+            Forge::shared("another secret of thirty-two bytes", &forge.claims(LOOPIQ)),
+            "bad_signature",
+        ),
         ("loopiq", "signed by a known key of others", forge.person(&forge.claims(LOOPIQ)), "alg_not_allowed"),
-        ("loopiq", "its secret under another issuer's name", forge.shared(SECRET, &forge.claims(PEOPLE)), "alg_not_allowed"),
+        (
+            "loopiq",
+            "its secret under another issuer's name",
+            Forge::shared(SECRET, &forge.claims(PEOPLE)),
+            "alg_not_allowed",
+        ),
         ("loopiq", "expired", loopiq("exp", json!(now - 3600)), "expired"),
         ("loopiq", "for another audience", loopiq("aud", json!("helix")), "wrong_audience"),
         ("helix", "an access token", forge.session("at+jwt", &forge.claims(HELIX)), "typ"),
@@ -308,7 +330,7 @@ async fn the_good_credential_of_each_kind_gets_in_as_whom_it_names() {
     let pipeline = forge.but(SERVICES, "sub", json!("svc-pipeline"));
     for (kind, token, user) in [
         ("oauth", forge.person(&forge.claims(PEOPLE)), "ada"),
-        ("loopiq", forge.shared(SECRET, &forge.claims(LOOPIQ)), "ada"),
+        ("loopiq", Forge::shared(SECRET, &forge.claims(LOOPIQ)), "ada"),
         ("helix", forge.session("loopiq-session+jwt", &forge.claims(HELIX)), "ada"),
         ("oauth", "an-opaque-token".to_owned(), "ada"),
         ("service_account", forge.service(&pipeline), "svc-pipeline"),
@@ -338,6 +360,7 @@ async fn no_forged_stale_confused_or_malformed_credential_gets_in() {
     other_kinds(&mut forge);
     opaque_tokens(&mut forge, &server);
     let metadata = world.mcp.replace("/mcp", "/.well-known/oauth-protected-resource/mcp");
+    let mut odd = Vec::new();
     for Bad { kind, wrong, headers, cause } in &forge.table {
         let before = counted(&world, cause).await;
         let answer = send(&world, headers).send().await;
@@ -348,13 +371,15 @@ async fn no_forged_stale_confused_or_malformed_credential_gets_in() {
         };
         let error = format!("error=\"invalid_token\", error_description=\"{words}\", ");
         let challenge = format!("Bearer {}resource_metadata=\"{metadata}\"", if presented { &error } else { "" });
-        assert_eq!(answer.status, 401, "{kind}, {wrong}: {}", answer.text);
-        assert_eq!(answer.text, format!("{{\"error\":\"{code}\"}}"), "{kind}, {wrong}");
-        assert_eq!(answer.header("www-authenticate"), challenge, "{kind}, {wrong}");
-        assert!(counted(&world, cause).await > before, "{kind}, {wrong}: `{cause}` was not counted");
+        let said = (answer.status, answer.text.as_str(), answer.header("www-authenticate"));
+        let body = format!("{{\"error\":\"{code}\"}}");
+        if said != (401, body.as_str(), challenge.as_str()) || counted(&world, cause).await <= before {
+            odd.push(format!("{kind}, {wrong}, {cause}: {said:?}"));
+        }
         println!("{kind:<8} {wrong:<55} {} {code:<16} {cause}", answer.status);
     }
     let causes: Vec<&str> = forge.table.iter().map(|bad| bad.cause).collect();
+    assert!(odd.is_empty(), "{odd:#?}");
     assert_eq!(noted(&world), causes, "each has a record with its cause");
     assert!(causes.len() >= 100, "{}", causes.len());
     assert!(world.seen().await.is_empty(), "nothing reached LoopIQ");

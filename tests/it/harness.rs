@@ -77,7 +77,7 @@ impl World {
 
     pub(crate) async fn with(setup: Setup) -> Self {
         let site = Site::make(&setup).await;
-        let gateway = app::start_with(site.settings(), LOOPGATE.into()).await.unwrap();
+        let gateway = Box::pin(app::start_with(site.settings(), LOOPGATE.into())).await.unwrap();
         Self {
             mcp: gateway.mcp_url(),
             admin: format!("http://{}", gateway.admin),
@@ -226,7 +226,7 @@ impl World {
     /// Starts the gateway again, on the files that it left; on other ports.
     pub(crate) async fn start_again(&mut self) {
         self.stop_gateway().await;
-        let gateway = app::start_with(load(self.dir.path()), LOOPGATE.into()).await.unwrap();
+        let gateway = Box::pin(app::start_with(load(self.dir.path()), LOOPGATE.into())).await.unwrap();
         self.mcp = gateway.mcp_url();
         self.admin = format!("http://{}", gateway.admin);
         self.gateway = Some(gateway);

@@ -24,6 +24,7 @@ mod identity;
 mod authorities;
 mod credentials;
 mod propagation;
+mod mediated;
 mod scopes;
 mod ids;
 mod once;

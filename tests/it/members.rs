@@ -144,7 +144,11 @@ async fn a_member_that_fails_its_checks_is_left_out_unless_all_do() {
     let seen = one.seen();
     assert!(seen.iter().all(|seen| !seen.headers.contains_key("authorization")), "a check shows no credential");
     let ready = world.readiness().await;
-    assert!(ready["ready"] == true && ready["findings"].to_string().contains("fails its health checks"), "{ready}");
+    assert!(
+        ready["ready"] == true
+            && ready["findings"].to_string().contains("fails its health checks (/well answered 500)"),
+        "{ready}"
+    );
 
     other.then(by(false));
     unhealthy(2.0).await;

@@ -90,8 +90,9 @@ async fn a_backend_gets_a_token_of_its_own_service_for_the_gateways_word() {
     assert_eq!(asked.len(), 2, "once for each caller");
     let keys = KeySet::from_jwks(jwks(&world).await.to_string().as_bytes(), &[Alg::EdDsa]).unwrap();
     let service = format!("http://{}/token", server.addr);
-    let word = verify_assertion(&asked[0].0["subject_token"], &Arc::new(keys), &world.mcp, &service, app::now_s()).unwrap();
-    assert_eq!((word.sub.as_str(), word.tenant.as_str()), ("ada", "org_gcn"));
+    let assertion =
+        verify_assertion(&asked[0].0["subject_token"], &Arc::new(keys), &world.mcp, &service, app::now_s()).unwrap();
+    assert_eq!((assertion.sub.as_str(), assertion.tenant.as_str()), ("ada", "org_gcn"));
     assert_eq!(asked[0].0["audience"], "https://loopiq.it.invalid");
     // Without a secret the gateway proves itself with the key that it publishes.
     let client = claims_of(&asked[0].0["client_assertion"]);
@@ -120,7 +121,7 @@ async fn without_a_credential_nothing_is_sent_and_a_write_can_be_made_later() {
     assert!(backend.shown().is_empty(), "nothing was sent");
     server.exchanges(400, json!({"error": "access_denied"}));
     // Once the pause is over the service is asked again, and says no to this caller.
-    eventually("the service is asked again", async || {
+    eventually("the service is asked again", || async {
         (ask(&world, "nora").await.code() == "backend_rejected").then_some(())
     })
     .await;
@@ -150,7 +151,7 @@ async fn a_new_key_is_published_before_it_signs_and_calls_go_on_all_the_while() 
     };
     let dir = world.path("keys");
     let next = app::keys::rotate(&dir, app::now_s(), Duration::from_mins(10)).unwrap().unwrap();
-    eventually("the next key is published", async || {
+    eventually("the next key is published", || async {
         kids(&jwks(&world).await).contains(&next.key.kid().to_owned()).then_some(())
     })
     .await;
@@ -159,7 +160,7 @@ async fn a_new_key_is_published_before_it_signs_and_calls_go_on_all_the_while() 
     // As if its time had come.
     let file = |from_s: i64| dir.join(format!("assertion-{from_s}.pem"));
     std::fs::rename(file(next.from_s), file(app::now_s() - 1)).unwrap();
-    eventually("the next key signs", async || {
+    eventually("the next key signs", || async {
         ask(&world, "ada").await;
         (signed_by(backend.shown().last().unwrap()) == next.key.kid()).then_some(())
     })

@@ -13,7 +13,10 @@ use crate::message::Message;
 fn setup() -> Setup {
     Setup {
         settings: "scopes: {read: [\"tools:read\"], write: [\"tools:read\", \"tools:write\"]}".to_owned(),
-        catalog: vec![("  - name: loopiq_create_work_item\n", "  - name: loopiq_create_work_item\n    scopes: [\"work:items\"]\n")],
+        catalog: vec![(
+            "  - name: loopiq_create_work_item\n",
+            "  - name: loopiq_create_work_item\n    scopes: [\"work:items\"]\n",
+        )],
         ..Setup::default()
     }
 }
@@ -35,7 +38,8 @@ fn item() -> serde_json::Value {
 async fn who_lacks_a_scope_is_told_every_scope_that_the_call_needs() {
     let world = World::with(setup()).await;
     let metadata = world.mcp.replace("/mcp", "/.well-known/oauth-protected-resource/mcp");
-    for scopes in [&["tools:read", "work:items"][..], &[], &["tools:write"], &["TOOLS:WRITE", "tools:read work:items"]] {
+    for scopes in [&["tools:read", "work:items"][..], &[], &["tools:write"], &["TOOLS:WRITE", "tools:read work:items"]]
+    {
         let answer = call(&world, "ada", scopes, "loopiq_create_work_item", item()).send().await;
         assert_eq!(answer.status, 403, "{scopes:?}: {}", answer.text);
         answer.is_refused("insufficient_scope");
@@ -46,7 +50,8 @@ async fn who_lacks_a_scope_is_told_every_scope_that_the_call_needs() {
         assert_eq!(answer.header("www-authenticate"), challenge);
     }
     let denied = world.journal();
-    let denied: Vec<_> = denied.iter().map(|one| &one["unmapped"]["loopgate"]["refusal"]).filter(|one| one["status"] == 403).collect();
+    let denied: Vec<_> =
+        denied.iter().map(|one| &one["unmapped"]["loopgate"]["refusal"]).filter(|one| one["status"] == 403).collect();
     assert_eq!(denied.len(), 4);
     assert!(denied.iter().all(|one| one["code"] == "insufficient_scope"), "{denied:?}");
     let counted = world.metric("loopgate_credentials_refused_total{cause=\"insufficient_scope\"}").await;

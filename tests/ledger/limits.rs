@@ -160,7 +160,10 @@ async fn a_redis_that_stops_stops_no_call_and_is_used_again_when_it_is_back() {
     let rate = slow(3);
     assert_eq!(counters.take(&key("early", &rate), &rate).await, Verdict::Allowed, "before it was ever there");
     assert!(counters.ails().is_some());
+    let looking = Redis::new(&redis.url()).unwrap();
+    assert!(looking.probe().await.is_err());
     redis.start_again();
+    assert_eq!(looking.probe().await, Ok(()));
     goes_on_without(&counters, || redis.stop(), || redis.start_again()).await;
 }
 

@@ -35,8 +35,20 @@ fn children(help: &str) -> Vec<String> {
 fn the_help_of_every_command_fits_and_is_of_one_style() {
     let commands = commands();
     let top: BTreeSet<&str> = commands.iter().filter_map(|path| path.first()).map(String::as_str).collect();
-    let expected =
-        ["approvals", "audit", "catalog", "check", "demo", "doctor", "policy", "sandbox", "serve", "token", "writes"];
+    let expected = [
+        "approvals",
+        "audit",
+        "catalog",
+        "check",
+        "demo",
+        "doctor",
+        "keys",
+        "policy",
+        "sandbox",
+        "serve",
+        "token",
+        "writes",
+    ];
     assert_eq!(top, expected.into_iter().collect());
     for path in &commands {
         let text = help(path);

@@ -52,11 +52,10 @@ impl HealthCheck for Doctor {
     async fn check(&self, target: &Found) -> pingora::Result<()> {
         let failed = |cause: String| pingora::Error::explain(pingora::ErrorType::ConnectError, cause);
         let Some(member) = member(target) else { return Ok(()) };
-        match tokio::time::timeout(self.checks.timeout, self.ask(member)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(cause)) => return Err(failed(cause)),
-            Err(_) => return Err(failed(format!("no answer within {:?}", self.checks.timeout))),
-        }
+        let asked = tokio::time::timeout(self.checks.timeout, self.ask(member)).await;
+        let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.checks.timeout)));
+        member.examined(asked.as_ref().err().cloned());
+        asked.map_err(failed)?;
         if member.breaker().checked(Instant::now()) {
             info!("backend `{}`: {} is let through again", self.backend, member.address);
         }
@@ -67,7 +66,8 @@ impl HealthCheck for Doctor {
         if healthy {
             info!("backend `{}`: {} is well", self.backend, target.addr);
         } else {
-            warn!("backend `{}`: {} fails its health checks and is left out", self.backend, target.addr);
+            let why = member(target).and_then(|member| member.ailment()).unwrap_or_default();
+            warn!("backend `{}`: {} fails its health checks and is left out: {why}", self.backend, target.addr);
         }
     }
 

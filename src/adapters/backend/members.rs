@@ -75,12 +75,23 @@ pub(super) struct Member {
     pub(super) address: SocketAddr,
     pub(super) place: Place,
     breaker: Mutex<Breaker>,
+    ailment: Mutex<Option<String>>,
     gone: AtomicBool,
 }
 
 impl Member {
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its last health check found, if that failed.
+    pub(super) fn ailment(&self) -> Option<String> {
+        self.ailment.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A health check was made.
+    pub(super) fn examined(&self, found: Option<String>) {
+        *self.ailment.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     /// Whether it is still one; if not, its connections are not kept.
@@ -316,7 +327,7 @@ impl Lookup {
             let same = known.members.get(&key).filter(|member| member.place == place).cloned();
             let member = same.unwrap_or_else(|| {
                 let breaker = Mutex::new(Breaker::new(self.breaker));
-                Arc::new(Member { address, place, breaker, gone: AtomicBool::new(false) })
+                Arc::new(Member { address, place, breaker, ailment: Mutex::default(), gone: AtomicBool::new(false) })
             });
             members.insert(key, member);
         }

@@ -47,7 +47,6 @@ pub struct Client {
 
 impl Client {
     /// A form post to `url` that says who sends it.
-    #[must_use]
     pub fn post(&self, http: &reqwest::Client, url: &str, form: &[(&str, &str)], now_s: i64) -> RequestBuilder {
         let mut body = Serializer::new(String::new());
         body.extend_pairs(form);

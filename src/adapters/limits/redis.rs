@@ -5,11 +5,14 @@
 //! starts while the store is away and finds it again. What a failover of the store forgets is counted
 //! anew. Never shows the connection URL. Called by the counters.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use redis::Client;
 use redis::Script;
 use redis::aio::ConnectionManager;
 use redis::aio::ConnectionManagerConfig;
+use tokio::time::timeout;
 
 use crate::domain::limit::Grant;
 use crate::domain::limit::Key;
@@ -43,6 +46,8 @@ local wait = 0
 if granted < 1 then wait = math.ceil((window - units) / calls) + (at - now) end
 return {granted, wait}
 ";
+/// Longest wait for a sign of life.
+const PROBE_WITHIN: Duration = Duration::from_secs(2);
 /// What every key begins with, so that the store may be shared with others.
 const PREFIX: &str = "loopgate:limit:";
 
@@ -52,13 +57,31 @@ pub struct Redis {
     draw: Script,
 }
 
+/// What can be known of a connection URL without reaching for anything.
+pub fn check(url: &str) -> Result<(), BucketsFault> {
+    client(url).map(|_| ())
+}
+
+fn client(url: &str) -> Result<Client, BucketsFault> {
+    // WHY not in the driver's words: they may quote the URL, which may hold a password.
+    Client::open(url).map_err(|_| BucketsFault("the connection URL is none of a Redis".to_owned()))
+}
+
 impl Redis {
     /// Behind a connection URL: `redis://`, `rediss://` (TLS) or `redis+unix://`. Reached when it is first used.
     pub fn new(url: &str) -> Result<Self, BucketsFault> {
         let fault = |error: redis::RedisError| BucketsFault(error.to_string());
-        let client = Client::open(url).map_err(|_| BucketsFault("the connection URL is none of a Redis".to_owned()))?;
-        let connection = ConnectionManager::new_lazy_with_config(client, ConnectionManagerConfig::new());
+        let connection = ConnectionManager::new_lazy_with_config(client(url)?, ConnectionManagerConfig::new());
         Ok(Self { connection: connection.map_err(fault)?, draw: Script::new(DRAW) })
+    }
+
+    /// Whether it answers. Changes nothing.
+    pub async fn probe(&self) -> Result<(), BucketsFault> {
+        let mut connection = self.connection.clone();
+        let ping = redis::cmd("PING");
+        let answered = timeout(PROBE_WITHIN, ping.query_async::<String>(&mut connection)).await;
+        let answer = answered.map_err(|_| BucketsFault(format!("no answer within {} s", PROBE_WITHIN.as_secs())))?;
+        answer.map(|_| ()).map_err(|error| BucketsFault(error.to_string()))
     }
 }
 

@@ -5,9 +5,9 @@
 //! the settings itself was chosen by their writer. Called by [`super::link`].
 
 use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+
+use crate::adapters::address;
 
 /// Where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,47 +55,7 @@ impl Place {
     }
 
     fn may_be(&self, address: IpAddr) -> bool {
-        let host = self.bare().trim_end_matches('.').to_ascii_lowercase();
-        let own = host == "localhost" || host.ends_with(".localhost");
-        self.private || if own { address.is_loopback() } else { is_public(address) }
-    }
-}
-
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_documentation()
-        || a == 0
-        || a >= 224
-        || (a == 100 && b & 0xc0 == 64)
-        || (a == 198 && b & 0xfe == 18)
-        || (a == 192 && b == 0 && c == 0)
-        || (a == 192 && b == 88 && c == 99))
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let within = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match address.segments() {
-        // Mapped, translated by NAT64, and 6to4: what they lead to counts.
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            within(high, low)
-        }
-        // Teredo and what is reserved beside it; documentation.
-        [0x2001, second, ..] => second >= 0x200 && second != 0xdb8,
-        // Of the rest only 2000::/3 is given out.
-        [first, ..] => first & 0xe000 == 0x2000,
+        self.private || address::may_be(self.bare(), address)
     }
 }
 

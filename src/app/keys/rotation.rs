@@ -141,12 +141,12 @@ impl Rotation {
     }
 
     async fn taken(&self, ring: Ring) -> Result<(), String> {
-        let now_ms = self.clock.now_ms();
-        let now_s = now_ms.div_euclid(1000);
+        let at_ms = self.clock.now_ms();
+        let now_s = at_ms.div_euclid(1000);
         let kids: Vec<String> =
             ring.uses(now_s).filter(|(_, of)| *of != Use::Gone).map(|(held, _)| held.key.kid().to_owned()).collect();
         info!("keys for assertions are now {}", kids.join(", "));
-        let record = Record::event(Stage::Config("keys"), now_ms, "the keys that sign assertions have changed")
+        let record = Record::event(Stage::Config("keys"), at_ms, "the keys that sign assertions have changed")
             .with("signs", ring.signer(now_s).kid())
             .with("published", kids);
         self.signers.replace(ring);

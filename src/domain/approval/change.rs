@@ -42,6 +42,15 @@ pub fn drift(approved: &Subject, now: &Subject) -> Result<Vec<Change>, NotCanoni
     Ok(changes)
 }
 
+/// Every place in which two documents differ, up to twenty.
+#[must_use]
+pub fn changes(was: &Value, is: &Value) -> Vec<Change> {
+    let mut changes = Vec::new();
+    compare("", Some(was), Some(is), &mut changes);
+    changes.truncate(CHANGES_MAX);
+    changes
+}
+
 fn compare(at: &str, was: Option<&Value>, is: Option<&Value>, changes: &mut Vec<Change>) {
     // WHY: null and nothing stay apart: a null that is sent clears a field, one left out does not.
     if changes.len() > CHANGES_MAX || was == is {

@@ -5,6 +5,7 @@
 //! possession that is not understood is refused, never passed over. Never verifies a certificate:
 //! the door has. Called by `identity::token`, `identity::opaque`, `identity::mediated` and `adapters::keys`.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -79,7 +80,12 @@ pub(super) fn of_claims(claims: &Map<String, Value>) -> Result<Option<String>, A
     let members = confirmation.as_object().filter(|members| members.len() == 1).ok_or(AuthFault::BadClaim("cnf"))?;
     let digest = members.get("x5t#S256").and_then(Value::as_str).and_then(strict::decode);
     let digest = digest.filter(|digest| digest.len() == 32).ok_or(AuthFault::BadClaim("cnf"))?;
-    Ok(Some(digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+    let mut hex = String::with_capacity(64);
+    for byte in digest {
+        // Writing to a `String` cannot fail.
+        write!(hex, "{byte:02x}").unwrap_or_default();
+    }
+    Ok(Some(hex))
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ fn check_typ(token: &Unverified<'_>, settings: &IssuerSettings) -> Result<(), Au
 
 /// Refuses claims that say themselves that they are not those of an access token.
 ///
-/// WHY: issuers that give every token the same `typ` tell them apart in the claims: OpenID Connect by
+/// WHY: issuers that give every token the same `typ` tell them apart in the claims: `OpenID Connect` by
 /// hashes that only id tokens carry, Cognito and Hydra by `token_use`, Keycloak by a claim `typ`.
 pub(super) fn check_use(claims: &Map<String, Value>) -> Result<(), AuthFault> {
     let claim_is = |claim: &str, values: &[&str]| {

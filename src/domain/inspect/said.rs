@@ -227,7 +227,7 @@ fn repeats(value: &Value, hidden: &[Value]) -> bool {
     match value {
         Value::String(text) => hidden.iter().any(|one| match one {
             Value::String(secret) => text.contains(secret.as_str()),
-            other => *text == other.to_string(),
+            other => is_written(other, text),
         }),
         Value::Number(_) => hidden.contains(value),
         Value::Array(items) => items.iter().any(|item| repeats(item, hidden)),
@@ -236,6 +236,12 @@ fn repeats(value: &Value, hidden: &[Value]) -> bool {
         }
         Value::Null | Value::Bool(_) => false,
     }
+}
+
+/// Whether a text is that number.
+fn is_written(number: &Value, text: &str) -> bool {
+    let written = number.to_string();
+    written == text
 }
 
 #[cfg(test)]

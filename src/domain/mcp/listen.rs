@@ -33,6 +33,8 @@ pub struct Filter {
 pub enum List {
     /// Of tools.
     Tools,
+    /// Of prompts.
+    Prompts,
 }
 
 impl List {
@@ -41,12 +43,14 @@ impl List {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tools => "tools",
+            Self::Prompts => "prompts",
         }
     }
 
     const fn changed(self) -> &'static str {
         match self {
             Self::Tools => "notifications/tools/list_changed",
+            Self::Prompts => "notifications/prompts/list_changed",
         }
     }
 }

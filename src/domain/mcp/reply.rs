@@ -31,6 +31,7 @@ pub struct About<'a> {
 
 /// What upstream servers add to tools, all of them together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "these are capabilities of MCP, each independent of the others")]
 pub struct Offers {
     /// Some have prompts.
     pub prompts: bool,
@@ -198,7 +199,7 @@ impl<'a> Reply<'a> {
         state: Option<&str>,
         meta: Map<String, Value>,
     ) -> Option<Vec<u8>> {
-        let mut result = json!({"_meta": meta});
+        let mut result = Value::Object(Map::from_iter([("_meta".to_owned(), Value::Object(meta))]));
         if let Some(state) = state {
             put(&mut result, "requestState", state.into());
         }
@@ -281,7 +282,9 @@ fn capabilities(offers: Offers, era: Era) -> Value {
         ("logging", logging),
     ] {
         if offered {
-            put(&mut capabilities, name, json!({}));
+            // WHY: resources are read anew at every look, and no caller is told of them here.
+            let is_told = name == "prompts" && era.is_modern();
+            put(&mut capabilities, name, if is_told { json!({"listChanged": true}) } else { json!({}) });
         }
     }
     capabilities
@@ -441,7 +444,7 @@ mod tests {
     fn capabilities_follow_what_upstream_servers_offer() {
         let about = About { offers: Offers { prompts: true, logging: true, ..NOTHING }, ..ABOUT };
         let modern = sent(Era::Modern, |reply| reply.discover(&about, 1));
-        assert_eq!(modern["capabilities"], json!({"tools": {"listChanged": true}, "prompts": {}}));
+        assert_eq!(modern["capabilities"], json!({"tools": {"listChanged": true}, "prompts": {"listChanged": true}}));
         let legacy = sent(Era::V2025_11_25, |reply| reply.initialize(&about));
         assert_eq!(legacy["capabilities"], json!({"tools": {}, "prompts": {}, "logging": {}}));
     }

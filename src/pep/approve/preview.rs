@@ -19,7 +19,6 @@ use crate::domain::refusal::No;
 use crate::domain::refusal::Refusal;
 use crate::pep::act::Outcomes;
 use crate::pep::act::says_dry_run;
-use crate::pep::act::unsent;
 use crate::pep::asked::Asked;
 use crate::pep::decide::Standing;
 use crate::pep::decide::input;
@@ -27,6 +26,7 @@ use crate::pep::once::unknown;
 use crate::pep::ports::Action;
 use crate::pep::ports::SendFault;
 use crate::pep::ports::SendFaultKind;
+use crate::pep::unsent::unsent;
 
 /// What would happen.
 pub(super) struct Foreseen {

@@ -37,6 +37,7 @@ struct Inside {
 }
 
 impl Server {
+    #[expect(clippy::disallowed_methods, reason = "the server's tasks end with it, or with the test's runtime")]
     pub(crate) async fn start(tools: Vec<Value>, answer: impl Fn(&Value) -> Said + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

@@ -263,6 +263,15 @@ async fn a_write_on_a_connection_that_was_closed_meanwhile_is_made_once_on_anoth
 }
 
 #[tokio::test]
+async fn a_write_on_a_connection_that_dies_is_not_made_again() {
+    let server = Scripted::start(modern(|_| Reply::Close(Vec::new()))).await;
+    let upstream = server.ready().await;
+    let fault = upstream.carry(&save()).await.unwrap_err();
+    assert_eq!((fault.kind, fault.bytes_left), (Broken, true), "{fault}");
+    assert_eq!(server.times("tools/call"), 1);
+}
+
+#[tokio::test]
 async fn a_read_on_a_connection_that_dies_is_made_again() {
     let met = Mutex::new(0);
     let server = Scripted::start(modern(move |seen| {

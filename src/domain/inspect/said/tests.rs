@@ -56,6 +56,7 @@ fn gcn() -> Tenant {
     Tenant::of_ledger("org_gcn").unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a test reads better without the ampersands")]
 fn text(text: impl ToString) -> Value {
     json!({"type": "text", "text": text.to_string()})
 }
