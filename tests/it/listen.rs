@@ -146,7 +146,7 @@ async fn opening_and_closing_are_recorded_and_an_open_stream_is_no_message_under
         states.iter().any(|one| one["state"] == "closed").then_some(states)
     })
     .await;
-    assert_eq!(states[0], json!({"state": "opened", "tools": true}));
+    assert_eq!(states[0], json!({"state": "opened", "tools": true, "prompts": false}));
     assert!(states.contains(&json!({"state": "closed", "why": "client_left", "told": 0})), "{states:?}");
 }
 
