@@ -276,8 +276,8 @@ async fn a_mediated_session_and_bearers_stand_side_by_side() {
     let keys =
         Keys::new(vec![jwt, IssuerConfig::new(helix.of_kind(AuthMethod::Helix), KeySource::Certificates)]).unwrap();
     keys.load().await;
-    let names = vec!["dns:helix.internal".to_owned()];
-    let certificate = ClientCertificate { sha256: "ab".repeat(32), names, until_s: NOW };
+    let dns = "dns:helix.internal".to_owned();
+    let certificate = ClientCertificate { sha256: "ab".repeat(32), names: vec![dns], until_s: NOW };
     let authorization = format!("Bearer {}", ED.token(&claims()));
     let named = Shown { user: vec!["ben"], tenant: vec!["org_gcn"], ..Shown::default() };
     let over = Shown { certificate: Some(&certificate), ..named.clone() };
