@@ -187,9 +187,13 @@ impl Held {
         let Ok(Ok(_place)) = timeout(PLACE_TIMEOUT, self.places.acquire()).await else {
             return Err(CredentialFault::Unavailable("too many questions are under way".to_owned()));
         };
-        let answered = self.send(subject, now_s).await.and_then(|(status, body)| read(status, &body, now_s));
+        let heard = self.send(subject, now_s).await;
+        let of_caller = heard.as_ref().is_ok_and(|(status, _)| is_of_caller(*status));
+        let answered = heard.and_then(|(status, body)| read(status, &body, now_s));
         match &answered {
             Ok(_) | Err(CredentialFault::Refused(_)) => self.pause.answered(),
+            // WHY: it answers; a caller for whom it has no good answer must not close the way for others.
+            Err(CredentialFault::Unavailable(_)) if of_caller => self.pause.answered(),
             Err(CredentialFault::Unavailable(why)) => {
                 if self.pause.fault().is_none() {
                     warn!("the token service of backend `{}` gives no token: {why}", self.service.backend);
@@ -251,6 +255,11 @@ fn read(status: u16, body: &[u8], now_s: i64) -> Result<Given, CredentialFault> 
         until_s: now_s.saturating_add(usable_s),
         fresh_for: Duration::from_secs(u64::try_from(usable_s).unwrap_or(0)),
     })
+}
+
+/// Whether a status says that the question was no good, rather than the service or the gateway's proof.
+fn is_of_caller(status: u16) -> bool {
+    (400..500).contains(&status) && ![401, 408, 429].contains(&status)
 }
 
 fn is_wanted(kind: &str) -> bool {

@@ -314,6 +314,8 @@ impl ports::Keys for Keys {
     }
 
     async fn identify(&self, shown: &Shown<'_>, now_s: i64) -> Result<Arc<Principal>, AuthFault> {
+        let certificate = shown.certificate.filter(|certificate| certificate.is_good(now_s));
+        let shown = &Shown { certificate, ..shown.clone() };
         if let Some(mediated) = mediated::principal(shown, &self.mediators, now_s)? {
             return Ok(Arc::new(mediated));
         }

@@ -178,7 +178,8 @@ fn client_certificate(der: &[u8]) -> io::Result<ClientCertificate> {
         GeneralName::URI(uri) => Some(format!("uri:{uri}")),
         _ => None,
     });
-    Ok(ClientCertificate { sha256: hex(digest(&SHA256, der).as_ref()), names: names.collect() })
+    let until_s = certificate.validity().not_after.timestamp();
+    Ok(ClientCertificate { sha256: hex(digest(&SHA256, der).as_ref()), names: names.collect(), until_s })
 }
 
 fn hex(bytes: &[u8]) -> String {

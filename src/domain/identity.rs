@@ -76,6 +76,17 @@ pub struct ClientCertificate {
     pub sha256: String,
     /// Subject alternative names, as `dns:…` and `uri:…`, in the certificate's order.
     pub names: Vec<String>,
+    /// Its last second: seconds since the Unix epoch.
+    pub until_s: i64,
+}
+
+impl ClientCertificate {
+    /// Whether it still counts. WHY asked of each request: a connection may outlive its certificate,
+    /// and a resumed one is not verified anew.
+    #[must_use]
+    pub const fn is_good(&self, now_s: i64) -> bool {
+        now_s <= self.until_s
+    }
 }
 
 /// The organisation a call is made for. Made only by [`resolve_tenant`], and read back from the ledger.

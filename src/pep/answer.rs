@@ -15,6 +15,7 @@ use super::Pep;
 use super::arrival::Answer;
 use super::arrival::Arrival;
 use super::asked::Asked;
+use super::asked::Known;
 use super::asked::Reach;
 use super::asked::Reply;
 use super::limit::LIMIT;
@@ -72,7 +73,7 @@ impl Pep {
             return outcome;
         }
         let mut stood_for = 0;
-        if !asked.authenticated {
+        if asked.known == Known::Stranger {
             // WHY: a stranger costs nothing to be one; each of their requests with a record of its own
             // would fill the disk and make everybody wait for it.
             let Some(before) = self.refused.record_now(asked.now_ms) else {
@@ -80,10 +81,10 @@ impl Pep {
                 return outcome;
             };
             stood_for = before;
-        } else if matches!(&outcome, Err(No::Refusal(refusal)) if refusal.data.contains_key(LIMIT)) {
-            // WHY: who is refused for sending too much must not fill the journal with it either.
-            let tenant = asked.audit_meta.get("tenant").and_then(Value::as_str).unwrap_or_default();
-            let Some(before) = self.limiter.flooded.record_now(tenant, asked.now_ms) else {
+        } else if floods(asked, &outcome) {
+            // WHY: who is refused for sending too much, or what no rate counts, must not fill the
+            // journal with it either.
+            let Some(before) = self.limiter.flooded.record_now(&whose(asked), asked.now_ms) else {
                 self.metrics.records_aggregated.inc();
                 return outcome;
             };
@@ -127,7 +128,7 @@ impl Pep {
             return outcome;
         }
         // WHY: what a stranger is told shows nothing, so it needs no record to go out.
-        if !asked.authenticated {
+        if asked.known == Known::Stranger {
             return outcome;
         }
         self.metrics.journal_faults.with_label_values(&["unanswered"]).inc();
@@ -165,6 +166,22 @@ impl Pep {
         let header = metadata::www_authenticate(challenge, &self.resource_metadata_url());
         Answer::json(challenge.status(), challenge_body(challenge.code.as_str())).with("www-authenticate", header)
     }
+}
+
+/// Whether a refusal is one of those that its caller may cause without end.
+fn floods(asked: &Asked, outcome: &Result<Reply, No>) -> bool {
+    match outcome {
+        Ok(_) => false,
+        Err(No::Refusal(refusal)) if refusal.data.contains_key(LIMIT) => true,
+        Err(_) => asked.known != Known::Admitted,
+    }
+}
+
+/// With whose refusals one is counted: the organisation's; the caller's own where there is none.
+fn whose(asked: &Asked) -> String {
+    let tenant = asked.audit_meta.get("tenant").and_then(Value::as_str).map(str::to_owned);
+    let caller = || asked.principal.as_ref().map(|caller| format!("{}\n{}", caller.issuer, caller.user));
+    tenant.or_else(caller).unwrap_or_default()
 }
 
 /// The code of the table that a fault carries, if any.

@@ -94,6 +94,17 @@ pub(super) enum Reply {
     Unsubscribed,
 }
 
+/// How far the caller of a request is known; decides how it is recorded when it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Not at all.
+    Stranger,
+    /// By their credential.
+    Caller,
+    /// And counted against the rates of theirs and of their organisation.
+    Admitted,
+}
+
 /// How far a call has come; decides what an unrecorded outcome means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
@@ -130,8 +141,8 @@ pub(super) struct Asked {
     pub(super) request: Option<Request>,
     /// Who asks, once that is known.
     pub(super) principal: Option<Arc<Principal>>,
-    /// Whether the caller is known; before that, a refusal shows nothing and is recorded sparingly.
-    pub(super) authenticated: bool,
+    /// How far they are known; before they are, a refusal shows nothing and is recorded sparingly.
+    pub(super) known: Known,
     /// What steers the call.
     pub(super) controls: Controls,
     /// The write that this call carries out.
@@ -200,7 +211,7 @@ impl Asked {
             id: None,
             request: None,
             principal: None,
-            authenticated: false,
+            known: Known::Stranger,
             controls: Controls::default(),
             underway: None,
             approved_by: None,

@@ -65,9 +65,10 @@ impl Drop for Registered<'_> {
     }
 }
 
-/// Who a call belongs to: issuer and user together, since two issuers may name one user.
+/// Who a call belongs to: issuer and user together, since two issuers may name one user; and the
+/// client, since all of one user's count their ids from 1.
 fn caller(principal: &Principal) -> String {
-    format!("{}\n{}", principal.issuer, principal.user)
+    format!("{}\n{}\n{}", principal.issuer, principal.user, principal.client.as_deref().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -83,6 +84,8 @@ mod tests {
         let (ada, ben) = (principal("i", "ada", "org_a"), principal("i", "ben", "org_a"));
         let first = register.enter(&ada, Some(&id), &one);
         assert!(!register.cancel(&ben, &id));
+        let other_agent = Principal { client: Some("other".to_owned()), ..ada.clone() };
+        assert!(!register.cancel(&other_agent, &id), "another agent of the same person, at its own call 7");
         let second = register.enter(&ada, Some(&id), &two);
         assert!(!register.cancel(&ada, &id));
         drop(second);

@@ -20,6 +20,7 @@ use super::Pep;
 use super::answer::REFUSED;
 use super::arrival::Arrival;
 use super::asked::Asked;
+use super::asked::Known;
 use super::asked::Reply;
 use super::decide::Standing;
 use super::ports::Limits;
@@ -142,6 +143,7 @@ impl Pep {
                 self.refuse("concurrent", Code::Overloaded, words, OVERLOADED_MS)
             })?);
         }
+        asked.known = Known::Admitted;
         Ok(())
     }
 
@@ -153,9 +155,25 @@ impl Pep {
         asked: &mut Asked,
         reply: Reply,
     ) -> Result<Reply, No> {
-        let tenant = identity::resolve_tenant(caller, arrival.head.get("x-loopiq-tenant"), None);
-        self.admit(tenant.as_ref().map_or("", |tenant| tenant.as_str()), caller, asked).await?;
+        match identity::resolve_tenant(caller, arrival.head.get("x-loopiq-tenant"), None) {
+            Ok(tenant) => self.admit(tenant.as_str(), caller, asked).await?,
+            Err(_) => self.admit_alone(caller, asked).await?,
+        }
         Ok(reply)
+    }
+
+    /// The same where it is not clear for which organisation. WHY by the caller: those who name none
+    /// have nothing in common, and must not use up what the others have.
+    async fn admit_alone(&self, caller: &Principal, asked: &mut Asked) -> Result<(), No> {
+        let rates = &self.limiter.rates;
+        for (limit, rate) in [("user", rates.user), ("tenant", rates.tenant)] {
+            if let Some(rate) = rate {
+                let words = || "you have sent as many messages as you may for now".to_owned();
+                self.take(limit, &rate, &["", &caller.issuer, &caller.user], words).await?;
+            }
+        }
+        asked.known = Known::Admitted;
+        Ok(())
     }
 
     /// Whether the tool, and the class that policy puts the call in, may have one more call.
@@ -213,7 +231,8 @@ impl Pep {
         else {
             return no;
         };
-        if challenge.code == Code::InsufficientScope {
+        // WHY not who shows none: clients come so at first, and must learn where to get one.
+        if challenge.code == Code::InsufficientScope || !challenge.presented {
             return no;
         }
         let key = Key::of("failures", rate, &[&network(peer.ip())]);

@@ -304,6 +304,7 @@ impl Pep {
     async fn again(&self, arrival: &Arrival, standing: &Standing) -> Result<Standing, Ended> {
         let known = self.identified(&arrival.head, arrival.certificate.as_deref(), self.clock.now_ms()).await;
         let principal = known.map_err(|_| Ended::Unknown)?;
+        let principal = as_long_as_shown(principal, standing.principal.expires_at, self.clock.now_ms())?;
         let tenant = standing.tenant.clone();
         if !principal.tenants.iter().any(|one| one == tenant.as_str()) {
             return Err(Ended::Unknown);
@@ -318,6 +319,18 @@ impl Pep {
         let left_ms = standing.principal.expires_at.saturating_mul(1_000).saturating_sub(self.clock.now_ms());
         Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).clamp(EVERY, KNOWN_FOR)
     }
+}
+
+/// WHY: headers name somebody for the request that they came with, and look as fresh at every look;
+/// a stream must not make more of them, nor of any credential, than was shown when it opened.
+fn as_long_as_shown(now: Arc<Principal>, expires_at: i64, now_ms: i64) -> Result<Arc<Principal>, Ended> {
+    if now.expires_at <= expires_at {
+        return Ok(now);
+    }
+    if now_ms.div_euclid(1_000) >= expires_at {
+        return Err(Ended::Unknown);
+    }
+    Ok(Arc::new(Principal { expires_at, ..(*now).clone() }))
 }
 
 /// What one stream was told.
@@ -348,7 +361,19 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::identity::forge::principal;
     use crate::metrics::Metrics;
+
+    #[test]
+    fn a_stream_lasts_no_longer_than_the_credential_that_opened_it() {
+        let now = |expires_at| Arc::new(Principal { expires_at, ..principal("i", "ada", "org_a") });
+        let until = |expires_at, now_ms| as_long_as_shown(now(expires_at), 1_060, now_ms).map(|one| one.expires_at);
+        // Headers over a connection of LoopIQ's backend, looked at again half a minute later.
+        assert_eq!(until(1_090, 1_030_000), Ok(1_060));
+        assert_eq!(until(1_120, 1_060_000), Err(Ended::Unknown));
+        assert_eq!(until(1_060, 1_061_000), Ok(1_060), "a token within its leeway is its issuer's to judge");
+        assert_eq!(until(1_040, 1_030_000), Ok(1_040), "one that was cut short is");
+    }
 
     #[test]
     fn seats_are_bounded_for_each_caller_and_in_all_and_are_given_back() {

@@ -125,6 +125,7 @@ impl Propagation {
         headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))));
         Ok(Outbound {
             backend: request.backend,
+            issuer: caller.issuer.to_owned(),
             method: request.method,
             path_and_query: request.path_and_query,
             headers,

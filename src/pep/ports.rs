@@ -144,6 +144,8 @@ impl Permitted for Action {
 pub struct Outbound {
     /// Name of the backend.
     pub backend: String,
+    /// The issuer of whom it is for, because two issuers may name one user. Is not sent.
+    pub issuer: String,
     /// HTTP method, upper case.
     pub method: String,
     /// Encoded path and query.

@@ -13,6 +13,7 @@ use super::arrival::Answer;
 use super::arrival::Arrival;
 use super::arrival::Turned;
 use super::asked::Asked;
+use super::asked::Known;
 use super::asked::Reply;
 use super::decide::Standing;
 use crate::domain::identity;
@@ -101,7 +102,7 @@ impl Pep {
                 No::Challenge(fault.challenge(self.settings.scopes.clone()))
             }
         })?;
-        asked.authenticated = true;
+        asked.known = Known::Caller;
         asked.principal = Some(Arc::clone(&principal));
         asked.record.caller(&principal, None);
         asked.tell("user", principal.user.clone());

@@ -1,11 +1,16 @@
 //! Too many messages: who is stopped, who is not, and what they are told.
 
+use std::time::Instant;
+
+use loopgate::app;
+use loopgate::domain::identity::dev::DevClaims;
 use serde_json::Value;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::Setup;
 use crate::harness::World;
+use crate::harness::claims;
 use crate::harness::eventually;
 use crate::message::Answer;
 use crate::message::Message;
@@ -161,6 +166,10 @@ async fn failed_credentials_of_an_address_are_slowed_down_and_good_ones_are_not(
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [401, 401, 429]);
     assert!((1..=60).contains(&answers[2].header("retry-after").parse().unwrap()));
     assert_eq!(answers[2].code(), "rate_limited");
+    // Whoever shows none at all has not failed, and is told where to get one.
+    let newcomer = Message::new(&world.http, &world.mcp, "ping").send().await;
+    assert_eq!(newcomer.status, 401);
+    assert!(newcomer.header("www-authenticate").contains("resource_metadata"), "{}", newcomer.text);
     world.read("ada").send().await.done();
 }
 
@@ -186,4 +195,44 @@ async fn a_flood_is_recorded_or_counted_and_never_lost_from_sight() {
     let counted = world.metric("loopgate_refusals_aggregated_total").await.unwrap_or(0.0);
     let left = FLOOD - recorded;
     assert_eq!(format!("{counted}"), left.to_string(), "{recorded} were recorded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_names_no_organisation_uses_up_nothing_of_others_who_name_none() {
+    let world = World::with(rates("tenant: {per_minute: 1, burst: 1}")).await;
+    let ping = |user: &str| {
+        let several = DevClaims { user: user.to_owned(), ..claims("cleo") };
+        let token = world.people.mint(&several, app::now_s(), 3600, user);
+        Message::new(&world.http, &world.mcp, "ping").header("authorization", &format!("Bearer {token}"))
+    };
+    assert_eq!(ping("ada").send().await.rpc_code(), None);
+    let refused = ping("ada").send().await;
+    assert_eq!(refused.body["error"]["data"]["code"], "rate_limited", "{}", refused.text);
+    assert_eq!(ping("ben").send().await.rpc_code(), None, "of another caller");
+    world.read("ben").send().await.done();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_rate_counts_does_not_fill_the_journal_either() {
+    const FLOOD: usize = 400;
+    let world = World::with(rates("user: {per_minute: 1, burst: 1}")).await;
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for _ in 0..4 {
+        let call = world.read("ada").header("x-loopiq-tenant", "org_elsewhere");
+        clients.spawn(async move {
+            for _ in 0..FLOOD / 4 {
+                call.send().await.is_refused("tenant_forbidden");
+            }
+        });
+    }
+    clients.join_all().await;
+    let of_flood = |one: &&Value| one["unmapped"]["loopgate"]["refusal"]["code"] == "tenant_forbidden";
+    let recorded = world.journal().iter().filter(of_flood).count();
+    // A burst, and then so many in a second: however slow the machine is, no more.
+    let most = 201 + 20 * usize::try_from(began.elapsed().as_secs() + 1).unwrap();
+    assert!((1..=most).contains(&recorded), "{recorded} were recorded, and at most {most} may be");
+    let counted = world.metric("loopgate_refusals_aggregated_total").await.unwrap_or(0.0);
+    assert_eq!(format!("{counted}"), (FLOOD - recorded).to_string(), "{recorded} were recorded");
+    world.read("ben").send().await.done();
 }

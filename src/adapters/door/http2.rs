@@ -23,6 +23,9 @@ use crate::pep::arrival::Turned;
 
 /// Streams of one connection at once; an agent with more calls under way waits for its own.
 const STREAMS_MAX: u32 = 32;
+/// Calls of one connection at once, those whose streams were reset among them: without it, resets
+/// would make room for ever more.
+const CALLS_MAX: usize = 2 * STREAMS_MAX as usize;
 /// Bytes of one stream, and of one connection, that wait to be read here.
 const WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
@@ -70,6 +73,8 @@ pub(super) async fn serve(conversation: Arc<Conversation>, wire: Wire) {
                 idle_at = Instant::now() + if leaving { GOODBYE } else { limits.keep_alive };
             }
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
+                // Dropped, which resets it; it counts as if the client had.
+                Ok(Some(H2Accept::Session(_))) if streams.len() >= CALLS_MAX => patience -= 1,
                 Ok(Some(H2Accept::Session(session))) => {
                     let session = Box::new(ServerSession::new_http2(session));
                     streams.spawn(request(Arc::clone(&conversation), session));

@@ -202,6 +202,23 @@ async fn a_refusal_is_the_callers_alone_and_does_not_close_the_way_for_others() 
 }
 
 #[tokio::test]
+async fn a_caller_whom_the_service_answers_oddly_does_not_close_the_way_for_others() {
+    for (status, odd) in [
+        (400, json!({"error": "invalid_token"})),
+        (400, json!({"error": "unknown_subject"})),
+        (403, json!("filtered")),
+        (404, json!({})),
+    ] {
+        let sts = Sts::start().await;
+        sts.answers(status, odd.clone());
+        let fault = sts.token(&subject("mallory", "org_gcn", &[]), NOW).await.unwrap_err();
+        assert!(matches!(fault, CredentialFault::Unavailable(_)), "{odd}: {fault}");
+        sts.answers(200, good());
+        assert!(sts.token(&subject("ada", "org_nordbank", &[]), NOW).await.is_ok(), "{status} {odd}");
+    }
+}
+
+#[tokio::test]
 async fn a_service_that_does_not_answer_is_left_alone_and_tokens_at_hand_go_on() {
     let sts = Sts::start().await;
     let ada = subject("ada", "org_gcn", &[]);

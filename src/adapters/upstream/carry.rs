@@ -230,6 +230,7 @@ fn whose(request: &Outbound) -> Result<Whose, SendFault> {
     };
     header("X-LoopIQ-Tenant")
         .zip(header("X-LoopIQ-User"))
+        .map(|(tenant, user)| [tenant, request.issuer.clone(), user])
         .ok_or_else(|| nothing_sent("a server with sessions is asked for a user of an organisation only"))
 }
 

@@ -1,4 +1,4 @@
-//! Sessions with legacy servers: one for each user of each organisation.
+//! Sessions with legacy servers: one for each user of each issuer in each organisation.
 //!
 //! WHY not one for the gateway: a server may keep things in a session, such as a working directory or who
 //! logged in, and nobody must find there what somebody else left. WHY not one for each of the client's own
@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use super::server::Limits;
 use crate::domain::mcp::Era;
 
-/// Whose session: organisation and user.
-pub(super) type Whose = (String, String);
+/// Whose session: organisation, issuer and user.
+pub(super) type Whose = [String; 3];
 
 /// The session of one user, opened by the first who needs it while the others wait.
 pub(super) type Slot = Arc<tokio::sync::Mutex<Option<Arc<Session>>>>;

@@ -97,7 +97,8 @@ mod tests {
     use crate::domain::identity::token::{admit, authenticate};
 
     fn certificate(digest: &str, names: &[&str]) -> ClientCertificate {
-        ClientCertificate { sha256: digest.repeat(32), names: names.iter().map(|&name| name.to_owned()).collect() }
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        ClientCertificate { sha256: digest.repeat(32), names, until_s: i64::MAX }
     }
 
     fn bound(cnf: Value) -> String {

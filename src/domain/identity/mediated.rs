@@ -62,6 +62,8 @@ pub fn principal(shown: &Shown<'_>, issuers: &[Arc<IssuerSettings>], now: i64) -
 fn one<'a>(values: &[&'a str], header: &'static str) -> Result<&'a str, AuthFault> {
     match values {
         [] => Err(AuthFault::MissingClaim(header)),
+        // WHY: the door writes U+FFFD for bytes that are no UTF-8, and two names must not become one.
+        [value] if value.contains(char::REPLACEMENT_CHARACTER) => Err(AuthFault::BadClaim(header)),
         [value] => Ok(value.trim_matches([' ', '\t'])),
         [_, _, ..] => Err(AuthFault::BadClaim(header)),
     }
@@ -108,7 +110,7 @@ mod tests {
     }
 
     fn of(name: &str) -> ClientCertificate {
-        ClientCertificate { sha256: "ab".repeat(32), names: vec![name.to_owned()] }
+        ClientCertificate { sha256: "ab".repeat(32), names: vec![name.to_owned()], until_s: i64::MAX }
     }
 
     fn shown(certificate: Option<&ClientCertificate>) -> Shown<'_> {
@@ -146,6 +148,23 @@ mod tests {
         let certificate = of("dns:helix.internal");
         let asked = Shown { user: Vec::new(), authorization: vec!["Bearer x"], ..shown(Some(&certificate)) };
         assert_eq!(principal(&asked, &issuers(), NOW), Ok(None));
+    }
+
+    #[test]
+    fn two_names_that_are_no_utf_8_are_never_taken_for_one_person() {
+        let certificate = of("dns:helix.internal");
+        let latin1 = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (one, other) = (latin1(b"J\xe9r"), latin1(b"J\xe8r"));
+        assert_eq!(one, other, "as the door has them");
+        for asked in [
+            Shown { user: vec![&one], ..shown(Some(&certificate)) },
+            Shown { roles: vec![&one], ..shown(Some(&certificate)) },
+            Shown { teams: vec!["core=\u{FFFD}"], ..shown(Some(&certificate)) },
+        ] {
+            assert_eq!(principal(&asked, &issuers(), NOW).unwrap_err().cause(), "bad_claim");
+        }
+        let whole = Shown { user: vec!["J\u{e9}r"], ..shown(Some(&certificate)) };
+        assert_eq!(principal(&whole, &issuers(), NOW).unwrap().unwrap().user, "J\u{e9}r");
     }
 
     #[test]

@@ -129,7 +129,11 @@ mod tests {
         assert_eq!(cause("exp", Value::Null), "missing_claim");
         assert_eq!(cause("nbf", json!(NOW + 3600)), "not_yet_valid");
         assert_eq!(cause("token_type", json!("refresh_token")), "typ");
-        assert_eq!(cause("token_use", json!("refresh")), "typ");
+        for other in ["refresh", "refresh_token", "id", "id_token", "Access ", ""] {
+            assert_eq!(cause("token_use", json!(other)), "typ", "{other}");
+        }
+        assert_eq!(cause("token_use", json!(["access"])), "typ");
+        assert_eq!(cause("token_use", json!("access_token")), "in");
         assert_eq!(cause("sub", Value::Null), "missing_claim");
         assert_eq!(cause("tenants", json!(7)), "bad_claim");
         assert_eq!(cause("cnf", json!({"jkt": "x"})), "bad_claim");

@@ -201,13 +201,13 @@ fn check_typ(token: &Unverified<'_>, settings: &IssuerSettings) -> Result<(), Au
 /// Refuses claims that say themselves that they are not those of an access token.
 ///
 /// WHY: issuers that give every token the same `typ` tell them apart in the claims: `OpenID Connect` by
-/// hashes that only id tokens carry, Cognito by `token_use`, Keycloak by a claim `typ`.
+/// hashes that only id tokens carry, Cognito and Hydra by `token_use`, Keycloak by a claim `typ`.
 pub(super) fn check_use(claims: &Map<String, Value>) -> Result<(), AuthFault> {
     let claim_is = |claim: &str, values: &[&str]| {
         claims.get(claim).and_then(Value::as_str).is_some_and(|v| values.iter().any(|x| v.eq_ignore_ascii_case(x)))
     };
     let other_use = ["at_hash", "c_hash", "s_hash"].iter().any(|claim| claims.contains_key(*claim))
-        || claim_is("token_use", &["id", "refresh"])
+        || claims.contains_key("token_use") && !claim_is("token_use", &["access", "access_token"])
         || claim_is("typ", &["ID", "Refresh", "Offline", "Logout"]);
     if other_use { Err(AuthFault::Typ) } else { Ok(()) }
 }

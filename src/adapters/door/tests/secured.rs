@@ -255,6 +255,23 @@ async fn streams_that_find_no_seat_are_told_so_and_resets_make_no_room() {
 }
 
 #[tokio::test]
+async fn calls_that_outlive_their_streams_do_not_make_room_for_ever_more() {
+    let mut stage = secured_with(DoorLimits::default(), None).await;
+    let mut tasks = JoinSet::new();
+    let client = stage.http2(&mut tasks).await;
+    for _ in 0..64 {
+        let mut ready = client.clone().ready().await.unwrap();
+        let (_answer, mut sender) = ready.send_request(ask("/held").body(()).unwrap(), true).unwrap();
+        stage.stage.expect("/held begins").await;
+        sender.send_reset(h2::Reason::CANCEL);
+    }
+    assert!(told(&client, ask("/mcp"), &[]).await.is_err(), "no more than two for each stream");
+    stage.stage.release.notify_one();
+    stage.stage.expect("/held ends").await;
+    assert_eq!(told(&client, ask("/mcp"), &[]).await.unwrap(), 200);
+}
+
+#[tokio::test]
 async fn a_slow_body_of_http2_is_cut_off_and_a_silent_connection_is_closed() {
     let limits = DoorLimits {
         read_within: Duration::from_millis(100),

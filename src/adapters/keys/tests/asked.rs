@@ -36,6 +36,9 @@ async fn tell(State(says): State<Arc<Tells>>, body: String) -> impl IntoResponse
     let token = form["token"].clone();
     says.asked.lock().unwrap().push(token.clone());
     says.gate.acquire().await.unwrap().forget();
+    if token.contains("../") {
+        return StatusCode::FORBIDDEN.into_response(); // as a filter before it would
+    }
     if let Some((status, body)) = says.broken.lock().unwrap().clone() {
         return (status, [(LOCATION, "/elsewhere")], body).into_response();
     }
@@ -142,9 +145,21 @@ async fn without_an_answer_nobody_gets_in_and_nobody_waits_in_line() {
             let fault = keys.principal(&format!("token-{n}"), NOW).await.unwrap_err();
             assert!(fault.is_ours(), "{status}: {fault}");
         }
-        assert!(server.asked().len() <= 3, "{status}: asked {} times", server.asked().len());
+        assert!(server.asked().len() <= 4, "{status}: asked {} times", server.asked().len());
         assert!(keys.health()[0].fault.is_some());
     }
+}
+
+#[tokio::test]
+async fn a_token_that_trips_the_server_keeps_nobody_else_out() {
+    let server = Server::start().await;
+    server.knows(OPAQUE, active("https://opaque.example"));
+    let keys = alone(&server);
+    for n in 0..5 {
+        assert_eq!(cause(&keys, &format!("../../etc/passwd{n}")).await, "cannot_ask");
+        assert_eq!(keys.health()[0].fault, None);
+    }
+    assert_eq!(cause(&keys, OPAQUE).await, "in");
 }
 
 #[tokio::test]
@@ -235,8 +250,9 @@ async fn a_bound_token_is_good_over_its_certificate_however_often_it_is_remember
     let own = ClientCertificate {
         sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned(),
         names: Vec::new(),
+        until_s: i64::MAX,
     };
-    let other = ClientCertificate { sha256: "00".repeat(32), names: Vec::new() };
+    let other = ClientCertificate { sha256: "00".repeat(32), names: Vec::new(), until_s: i64::MAX };
     let authorization = format!("Bearer {OPAQUE}");
     for _ in 0..3 {
         let over = |certificate| Shown { certificate, ..Shown::bearing(vec![&authorization]) };
@@ -260,12 +276,15 @@ async fn a_mediated_session_and_bearers_stand_side_by_side() {
     let keys =
         Keys::new(vec![jwt, IssuerConfig::new(helix.of_kind(AuthMethod::Helix), KeySource::Certificates)]).unwrap();
     keys.load().await;
-    let certificate = ClientCertificate { sha256: "ab".repeat(32), names: vec!["dns:helix.internal".to_owned()] };
+    let dns = "dns:helix.internal".to_owned();
+    let certificate = ClientCertificate { sha256: "ab".repeat(32), names: vec![dns], until_s: NOW };
     let authorization = format!("Bearer {}", ED.token(&claims()));
     let named = Shown { user: vec!["ben"], tenant: vec!["org_gcn"], ..Shown::default() };
     let over = Shown { certificate: Some(&certificate), ..named.clone() };
     let ben = keys.identify(&over, NOW).await.unwrap();
     assert_eq!((ben.user.as_str(), ben.method), ("ben", AuthMethod::Helix));
+    let late = keys.identify(&over, NOW + 1).await.unwrap_err();
+    assert_eq!(late, AuthFault::Absent, "a connection that outlives its certificate names nobody");
     assert_eq!(keys.identify(&named, NOW).await.unwrap_err(), AuthFault::Absent);
     let both = Shown { authorization: vec![&authorization], ..over };
     assert_eq!(keys.identify(&both, NOW).await.unwrap_err(), AuthFault::TwoIdentities);

@@ -167,6 +167,20 @@ async fn a_server_that_keeps_no_sessions_is_given_none() {
 }
 
 #[tokio::test]
+async fn users_of_one_name_at_two_issuers_share_no_session() {
+    let server = Scripted::start(legacy(|seen| Reply::Keep(result(seen, &json!({"content": []}))))).await;
+    let upstream = server.ready().await;
+    let call = || outbound_of("ada", "tools/call", &json!({"name": "save"}));
+    let other = || Outbound { issuer: "https://other.example".into(), ..call() };
+    let mut sessions = Vec::new();
+    for request in [call(), other(), call(), other()] {
+        upstream.carry(&request).await.unwrap();
+        sessions.push(server.last("tools/call").header("mcp-session-id").unwrap().to_owned());
+    }
+    assert_eq!(sessions, ["s2", "s3", "s2", "s3"]);
+}
+
+#[tokio::test]
 async fn what_a_server_asks_of_its_client_is_refused() {
     let ask = |count: i64| {
         let questions: Vec<String> = (0..count)

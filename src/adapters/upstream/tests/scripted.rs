@@ -270,6 +270,7 @@ pub(super) fn outbound(method: &str, params: &Value) -> Outbound {
 pub(super) fn outbound_of(user: &str, method: &str, params: &Value) -> Outbound {
     Outbound {
         backend: "docs".into(),
+        issuer: "https://idp.example".into(),
         method: "POST".into(),
         path_and_query: "/".into(),
         headers: vec![
