@@ -13,11 +13,12 @@
 //! A room imports only from rooms above it; `tests/tidy.rs` reads every `use` and says so.
 //!
 //! 1. [`domain`] is pure: no IO, no clock, no randomness, no waiting. `refusal` holds every way to
-//!    say no; `canonical` reads JSON strictly; `mcp`, `identity` and `catalog` say what was asked,
-//!    by whom, and what exists; `pdp` decides and is the only maker of a `Permit`; `approval`,
-//!    `idempotency`, `inspect` and `audit` say what people agreed to, what happens once, what may be
-//!    shown and what is written down; `replay` says what another policy would have made of
-//!    it; `rollout` which policy is in force, and how one follows another.
+//!    say no; `canonical` reads JSON strictly; `limit` says how often; `mcp`, `identity`, `upstream`
+//!    and `catalog` say what was asked, by whom, what other MCP servers offer, and what exists;
+//!    `pdp` decides and is the only maker of a `Permit`; `approval`, `idempotency`, `inspect` and
+//!    `audit` say what people agreed to, what happens once, what may be shown and what is written
+//!    down; `replay` says what another policy would have made of it; `rollout` which policy is in
+//!    force, and how one follows another.
 //! 2. [`metrics`] and [`config`] name what is counted and what can be set.
 //! 3. [`pep`] holds the order of the steps and the ports it needs from outside; [`pep::desk`] is what
 //!    people do with approvals and writes.

@@ -86,6 +86,13 @@ impl Pep {
             params.insert("requestState".to_owned(), state.as_str().into());
         }
         if !asked.brought.responses.is_empty() {
+            if asked.approved_by.is_some() {
+                let message =
+                    "people approved these arguments; `inputResponses` would add to them what nobody has seen";
+                return Err(Refusal::because(Code::ApprovalMismatch, message).then(
+                    "leave `inputResponses` out, or put what the server needs into the arguments and ask again",
+                ));
+            }
             // WHY: an answer is what policy and approvers do not see, so it must not reach where they did not allow.
             if said::names_another(&Value::Object(asked.brought.responses.clone()), &action.tenant) {
                 let message = "`inputResponses` names another tenant than this call is made for";

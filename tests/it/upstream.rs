@@ -231,7 +231,11 @@ async fn an_upstream_write_of_high_impact_waits_for_people() {
     approve(&world, &id).await;
     let other = json!({"q": "y", "approvalId": id, "idempotencyKey": "d"});
     world.call("ada", "crm_drop", other).send().await.is_refused("approval_mismatch");
-    let done = world.call("ada", "crm_drop", json!({"q": "x", "approvalId": id, "idempotencyKey": "d"})).send().await;
+    let mine = || able(world.call("ada", "crm_drop", json!({"q": "x", "approvalId": id, "idempotencyKey": "d"})));
+    let more = mine().param("inputResponses", json!({"sure": {"action": "accept", "content": {"all": true}}}));
+    more.send().await.is_refused("approval_mismatch");
+    assert!(server.calls().is_empty(), "what nobody approved goes along with nothing");
+    let done = mine().send().await;
     assert_eq!(done.words(), "dropped", "{}", done.text);
     assert_eq!(server.calls().len(), 1);
 }
